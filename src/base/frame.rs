@@ -1,0 +1,65 @@
+//! A frame: what a source gave, with the time it came and an id that stays.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use bytes::Bytes;
+use core::fmt;
+
+use super::{Micros, UnixMicros};
+
+/// What a source gave, not yet looked at.
+#[derive(Clone, Debug)]
+pub struct Frame {
+    /// The payload as it came.
+    pub payload: Bytes,
+    /// Where it came from.
+    pub origin: Origin,
+    /// What makes it this frame and no other, as far as the transport can tell.
+    pub identity: Identity,
+    /// Wall-clock time at which its last byte was taken.
+    pub acquired_at: UnixMicros,
+    /// The same moment on the monotonic clock; ages and latencies start here.
+    pub taken_at: Micros,
+}
+
+/// Where a frame came from. Frames with an equal origin share windows and recurrent state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Origin {
+    /// The concrete MQTT topic, or the port's path.
+    pub name: Arc<str>,
+    /// Named topic levels with their values, `("camera", "left")`, in topic order.
+    pub levels: Vec<(Arc<str>, String)>,
+}
+
+impl Origin {
+    /// An origin without named levels.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), levels: Vec::new() }
+    }
+
+    /// The value of a named level.
+    pub fn level(&self, name: &str) -> Option<&str> {
+        self.levels.iter().find(|(key, _)| &**key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// What the transport knows of a frame's identity. A frame that carries an id of its own
+/// (`id_field`) is known by that instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// Tells apart frames with equal bytes; equal when the transport delivers one frame again.
+    pub delivery: u64,
+    /// The transport says that it may have delivered this frame before.
+    pub redelivered: bool,
+}
+
+/// 128 bits that name a frame's prediction; equal when the same frame is answered again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FrameId(pub u128);
+
+impl fmt::Display for FrameId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}

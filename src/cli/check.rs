@@ -1,0 +1,12 @@
+//! `lineside check`.
+
+use super::{Exit, Failure};
+
+/// Checks.
+#[derive(Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the verb.
+pub fn run(_args: Args) -> Result<(), Failure> {
+    Err(Failure::new(Exit::Software, "not built yet"))
+}

@@ -1,0 +1,118 @@
+//! The command line: one file a verb, no logic of its own.
+//!
+//! Exit codes are those of sysexits.h; a failure prints its whole chain of causes.
+
+pub mod bench;
+pub mod check;
+pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
+pub mod infer;
+pub mod inspect;
+pub mod replay;
+pub mod run;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Inference at the edge of the production line: frames in over MQTT, decided on the spot,
+/// predictions out over MQTT.
+#[derive(Debug, Parser)]
+#[command(name = "lineside", version, max_term_width = 100, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  lineside demo                        the whole product on this machine, nothing to install
+  lineside config example > line.toml  a commented configuration
+  lineside check -c line.toml          every mistake in it, at once
+  lineside run -c line.toml            the daemon
+
+Exit codes: 0 done, 64 usage, 65 bad data, 69 unavailable, 70 internal, 74 input/output, 78 configuration";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Run(run::Args),
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
+    Check(check::Args),
+    Infer(infer::Args),
+    Inspect(inspect::Args),
+    Bench(bench::Args),
+    Replay(replay::Args),
+    Config(config::Args),
+}
+
+/// Exit codes of sysexits.h, as far as we use them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// The command line is wrong.
+    Usage = 64,
+    /// The input is wrong: a broken model, a wrong shape.
+    DataErr = 65,
+    /// A service is missing: no broker.
+    Unavailable = 69,
+    /// A mistake of ours.
+    Software = 70,
+    /// Reading or writing failed.
+    IoErr = 74,
+    /// The configuration is wrong; starting again will not help.
+    Config = 78,
+}
+
+/// Why a verb did not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the process ends with.
+    pub exit: Exit,
+    /// What is printed, causes below it.
+    pub error: Box<dyn Error>,
+}
+
+impl Failure {
+    /// Pairs an error with its exit code.
+    pub fn new(exit: Exit, error: impl Into<Box<dyn Error>>) -> Self {
+        Self { exit, error: error.into() }
+    }
+}
+
+/// Parses the command line, runs the verb, prints the chain of errors.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Printing can only fail when the terminal is gone; then nobody reads the exit code either.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(Exit::Usage as u8) } else { ExitCode::SUCCESS };
+        }
+    };
+    let done = match cli.verb {
+        Verb::Run(args) => run::run(args),
+        #[cfg(feature = "demo")]
+        Verb::Demo(args) => demo::run(args),
+        Verb::Check(args) => check::run(args),
+        Verb::Infer(args) => infer::run(args),
+        Verb::Inspect(args) => inspect::run(args),
+        Verb::Bench(args) => bench::run(args),
+        Verb::Replay(args) => replay::run(args),
+        Verb::Config(args) => config::run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("lineside: {}", failure.error);
+            let mut cause = failure.error.source();
+            while let Some(error) = cause {
+                eprintln!("  because: {error}");
+                cause = error.source();
+            }
+            ExitCode::from(failure.exit as u8)
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The binary: arguments in, library, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lineside::cli::main()
+}
