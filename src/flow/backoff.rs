@@ -1,0 +1,84 @@
+//! How long to wait before the next attempt: doubling, jittered, and slow to forgive.
+//!
+//! Pure: time comes in, a wait goes out. The wait starts small again only after a connection has
+//! stood for [`STABLE`]: a broker that accepts and drops us at once (a second client with our id,
+//! say) is otherwise hammered.
+
+use std::time::Duration;
+
+use crate::base::Micros;
+
+/// First wait. A broker that restarts is back within a second; asking twice a second costs nothing.
+const FIRST: Duration = Duration::from_millis(250);
+/// Longest wait: a site that was without power for a night is back within half a minute.
+const LONGEST: Duration = Duration::from_secs(30);
+/// A connection that stood this long was a good one.
+const STABLE: Duration = Duration::from_secs(60);
+
+/// Waits between attempts to connect.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    failures: u32,
+    up_since: Option<Micros>,
+    random: u64,
+}
+
+impl Backoff {
+    /// `seed` sets devices apart that lost the same broker at the same moment.
+    pub fn new(seed: u64) -> Self {
+        // Xorshift needs a state that is not zero.
+        Self { failures: 0, up_since: None, random: seed | 1 }
+    }
+
+    /// The connection stands.
+    pub fn connected(&mut self, now: Micros) {
+        self.up_since = Some(now);
+    }
+
+    /// The attempt failed or the connection is gone: wait this long. Between half and all of the
+    /// doubled wait, so that many devices do not come back in step.
+    pub fn failed(&mut self, now: Micros) -> Duration {
+        if self.up_since.take().is_some_and(|since| now.since(since) >= STABLE) {
+            self.failures = 0;
+        }
+        let doubled = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        self.failures = self.failures.saturating_add(1);
+        let half = doubled / 2;
+        half + half.mul_f64(self.next_unit())
+    }
+
+    /// Uniform in [0, 1): xorshift64*.
+    fn next_unit(&mut self) -> f64 {
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_half_a_minute_and_stay_within_their_jitter() {
+        let mut backoff = Backoff::new(7);
+        for attempt in 0..20u32 {
+            let full = FIRST.saturating_mul(1 << attempt.min(16)).min(LONGEST);
+            let wait = backoff.failed(Micros(0));
+            assert!(wait >= full / 2 && wait <= full, "attempt {attempt}: {wait:?} of {full:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_connection_does_not_reset_and_a_stable_minute_does() {
+        let mut backoff = Backoff::new(7);
+        for _ in 0..10 {
+            backoff.failed(Micros(0));
+        }
+        backoff.connected(Micros(0));
+        assert!(backoff.failed(Micros(0) + STABLE / 2) >= LONGEST / 2);
+        backoff.connected(Micros(0));
+        assert!(backoff.failed(Micros(0) + STABLE) <= FIRST);
+    }
+}
