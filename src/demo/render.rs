@@ -116,7 +116,7 @@ impl Line {
         let (truth, mut rng) = self.begin(index);
         let shot = Shot::draw(&mut rng);
         let flaw = Flaw::draw(truth, &mut rng);
-        let pixels = shot.expose(&flaw, &self.surfaces, &mut rng);
+        let pixels = shot.expose(&flaw, &self.surfaces);
         Part {
             truth,
             region: flaw.extent_mm().map(|extent| shot.region(extent)),
@@ -162,7 +162,16 @@ mod tests {
         assert_eq!(parts[1], Line::new(7, 400).part(1));
         // Change these only together with the weights in models/part-inspection: the model knows
         // the line as it was then.
-        assert_eq!(parts.map(|part| digest(&part.picture.pixels)), [0; 5]);
+        assert_eq!(
+            parts.map(|part| digest(&part.picture.pixels)),
+            [
+                7_901_852_460_435_094_341,
+                728_321_859_062_027_617,
+                1_077_622_069_752_970_163,
+                15_794_679_878_834_974_019,
+                14_622_482_300_206_931_962,
+            ]
+        );
     }
 
     #[test]
@@ -197,7 +206,7 @@ mod tests {
             let region = bad.region.unwrap();
             // The same shot without its flaw.
             let (_, mut rng) = Line::new(seed, 0).begin(index);
-            let good = Shot::draw(&mut rng).expose(&Flaw::None, &Surfaces::new(seed), &mut rng);
+            let good = Shot::draw(&mut rng).expose(&Flaw::None, &Surfaces::new(seed));
             let (mut strongest, mut outside) = (0, 0);
             for y in 0..HEIGHT {
                 for x in 0..WIDTH {
@@ -212,8 +221,8 @@ mod tests {
                 }
             }
             assert!(strongest >= 30, "seed {seed} part {index}: {:?} of {strongest} levels", bad.truth);
-            // Missing holes take their chamfer's and blur's neighbourhood with them.
-            assert!(outside <= 60, "seed {seed} part {index}: {:?} spills {outside} levels", bad.truth);
+            // Both shots have the same noise; the lens spreads a region's border by a pixel or two.
+            assert!(outside <= 12, "seed {seed} part {index}: {:?} spills {outside} levels", bad.truth);
         }
     }
 

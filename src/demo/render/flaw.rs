@@ -7,10 +7,10 @@
 use super::Defect;
 use super::rng::{Rng, sin_cos};
 use super::texture::{Tile, mix, step};
-use super::workpiece::{OPENINGS, clearance_mm, opening_place};
+use super::workpiece::{CHAMFER_MM, OPENINGS, clearance_mm, opening_place};
 
-/// Faintest scratch: a change in brightness of a fifth of the full scale, 1.5 pixels wide.
-const SCRATCH_CONTRAST: (f32, f32) = (0.20, 0.42);
+/// Faintest scratch: a change in brightness of a quarter of the full scale, 1.5 pixels wide.
+const SCRATCH_CONTRAST: (f32, f32) = (0.24, 0.44);
 const SCRATCH_WIDTH_MM: (f32, f32) = (1.5, 2.7);
 const SCRATCH_HALF_LENGTH_MM: (f32, f32) = (13.0, 38.0);
 /// Smallest pit: 5 pixels across, its bottom at most half as bright as the metal.
@@ -118,6 +118,8 @@ impl Flaw {
             }
             Self::MissingHole(number) => {
                 let (place, reach_mm) = opening_place(*number);
+                // Its chamfer is missing too.
+                let reach_mm = reach_mm + CHAMFER_MM + 2.0;
                 Some(around(place, reach_mm, reach_mm))
             }
             Self::Stain(s) => {
@@ -156,7 +158,8 @@ impl Stroke {
 
     fn extent_mm(&self) -> (f32, f32, f32, f32) {
         let (a, b, c) = (self.point(-self.half_length_mm), self.point(0.0), self.point(self.half_length_mm));
-        let w = self.width_mm + 1.0;
+        // The burr lies beside the groove, and the bow may pass its own ends a little.
+        let w = 1.4 * self.width_mm + 1.0 + 0.25 * self.sag_mm.abs();
         (
             a.0.min(b.0).min(c.0) - w,
             a.1.min(b.1).min(c.1) - w,
@@ -201,12 +204,12 @@ impl Stain {
     fn mark(&self, u: f32, v: f32, clouds: &Tile) -> Mark {
         let (du, dv) = ((u - self.at.0) / (self.radius_mm * self.stretch), (v - self.at.1) / self.radius_mm);
         let squared = du * du + dv * dv;
-        if squared > 1.6 {
+        if squared > 1.5 {
             return Mark::NONE;
         }
         let ragged = clouds.at(self.noise_at.0 + 1.3 * u, self.noise_at.1 + 1.3 * v);
         let outward = squared.sqrt() + 0.3 * ragged;
-        let cover = step(1.0, 0.72, outward) * step(1.6, 1.3, squared);
+        let cover = step(1.0, 0.72, outward) * step(1.5, 1.2, squared);
         // What dries last stays at the border.
         let border = step(0.55, 0.85, outward);
         let dark = self.strength * cover * (0.72 + 0.28 * border + 0.15 * ragged);
@@ -236,7 +239,7 @@ fn strokes(rng: &mut Rng) -> Vec<Stroke> {
             let most = mix(SCRATCH_HALF_LENGTH_MM.1, 16.0, attempt as f32 / PLACING_TRIES as f32);
             let half_length_mm = rng.range(SCRATCH_HALF_LENGTH_MM.0, most);
             let stroke = Stroke {
-                middle: place(rng, 4.0),
+                middle: place(rng, CHAMFER_MM + 1.0),
                 along: (cosine, sine),
                 half_length_mm,
                 sag_mm: rng.range(-0.22, 0.22) * half_length_mm,
@@ -245,7 +248,7 @@ fn strokes(rng: &mut Rng) -> Vec<Stroke> {
             };
             let on_metal = (-6..=6).all(|k| {
                 let (u, v) = stroke.point(k as f32 / 6.0 * half_length_mm);
-                clearance_mm(u, v) > 3.0
+                clearance_mm(u, v) > CHAMFER_MM + 1.0
             });
             if on_metal {
                 break 'placed stroke;

@@ -11,6 +11,9 @@ use super::texture::{Tile, mix, step};
 use super::workpiece::{self, Edge};
 use super::{HEIGHT, Region, WIDTH};
 
+/// How far the plate's shadow falls, away from the light.
+const SHADOW_MM: f32 = 7.0;
+
 /// Surfaces of one line: its belt and the metal that it works.
 #[derive(Clone, Debug)]
 pub(super) struct Surfaces {
@@ -56,6 +59,7 @@ pub(super) struct Shot {
     blur: (f32, f32),
     /// Standard deviation of the sensor's noise at middle brightness.
     noise: f32,
+    noise_seed: u64,
 }
 
 impl Shot {
@@ -92,6 +96,7 @@ impl Shot {
             serial: rng.bits(),
             blur: (defocus + rng.range(0.0, 0.05), defocus),
             noise: rng.range(0.003, 0.012),
+            noise_seed: rng.bits(),
         }
     }
 
@@ -130,8 +135,8 @@ impl Shot {
         Region { x: left, y: top, width: right - left, height: bottom - top }
     }
 
-    /// The picture, `HEIGHT × WIDTH × 3` bytes. `rng` gives the sensor's noise.
-    pub(super) fn expose(&self, flaw: &Flaw, surfaces: &Surfaces, rng: &mut Rng) -> Vec<u8> {
+    /// The picture, `HEIGHT × WIDTH × 3` bytes.
+    pub(super) fn expose(&self, flaw: &Flaw, surfaces: &Surfaces) -> Vec<u8> {
         let light = self.turned(self.light.0, self.light.1);
         let touched = flaw.extent_mm().map(|(u0, v0, u1, v1)| (u0..=u1, v0..=v1));
         let mut picture = Vec::with_capacity(WIDTH * HEIGHT * 3);
@@ -141,7 +146,11 @@ impl Shot {
                 let x = column as f32 + 0.5;
                 let (u, v) = self.to_plate(x, y);
                 let plate = workpiece::outline(u, v);
-                let hole = workpiece::opening(u, v, flaw.missing_opening());
+                // Far from the plate there is no opening to ask for: most of the belt.
+                let hole = match plate.distance > 1.0 {
+                    true => Edge { distance: f32::MAX, normal: (1.0, 0.0) },
+                    false => workpiece::opening(u, v, flaw.missing_opening()),
+                };
                 let inside_mm = (-plate.distance).min(hole.distance);
                 let cover = (0.5 + inside_mm * self.pixels_per_mm).clamp(0.0, 1.0);
                 let mut colour = [0.0; 3];
@@ -166,7 +175,7 @@ impl Shot {
             }
         }
         self.lens(&mut picture);
-        self.sensor(&picture, rng)
+        self.sensor(&picture)
     }
 
     /// The lamp's and the lens's evenness.
@@ -190,7 +199,7 @@ impl Shot {
         } else {
             (hole.distance, (-hole.normal.0, -hole.normal.1))
         };
-        let chamfer = step(3.2, 2.4, inside_mm);
+        let chamfer = step(workpiece::CHAMFER_MM, 2.4, inside_mm);
         level *= 1.0 + chamfer * (0.42 * (lean.0 * light.0 + lean.1 * light.1) - 0.04);
         if workpiece::engraved(u, v, self.serial) {
             level *= 0.62;
@@ -220,15 +229,18 @@ impl Shot {
         }
         let rubber = from.clouds.at(2.6 * x + self.belt_at, 2.6 * y);
         let scuffs = from.brushed.at(0.25 * x + self.belt_at, 0.8 * y);
-        let weave = ((x + self.belt_at + 2.0 * y) * 0.125).fract() - 0.5;
+        let along = (x + self.belt_at + 2.0 * y) * 0.125;
+        // Never negative, so truncation is the floor.
+        let weave = along - along as u32 as f32 - 0.5;
         let level = 1.0 + 0.16 * rubber + 0.09 * scuffs + 0.12 * weave.abs();
-        // The plate is 9 mm thick: its shadow falls that far away from the light.
-        let (su, sv) = (u + 7.0 * light.0, v + 7.0 * light.1);
+        let (su, sv) = (u + SHADOW_MM * light.0, v + SHADOW_MM * light.1);
         let shade = if plate.distance < 0.0 {
             let lit = workpiece::opening(su, sv, flaw.missing_opening()).distance;
             mix(0.3, 0.85, step(2.0, -4.0, lit))
-        } else {
+        } else if plate.distance < SHADOW_MM + 5.0 {
             mix(0.38, 1.0, step(-4.0, 5.0, workpiece::outline(su, sv).distance))
+        } else {
+            1.0
         };
         [0.145, 0.19, 0.185].map(|c| c * level * shade)
     }
@@ -258,7 +270,8 @@ impl Shot {
     }
 
     /// Noise that grows with brightness, then 8 bits.
-    fn sensor(&self, picture: &[f32], rng: &mut Rng) -> Vec<u8> {
+    fn sensor(&self, picture: &[f32]) -> Vec<u8> {
+        let mut rng = Rng::new(self.noise_seed, 0);
         let mut bytes = Vec::with_capacity(picture.len());
         // The sum of two bytes, brought to a standard deviation of 1.
         let scale = self.noise * 255.0 / 104.5;

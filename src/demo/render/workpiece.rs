@@ -13,6 +13,8 @@ const CENTRE_RADIUS_MM: f32 = 21.0;
 const SLOT_AT_MM: f32 = 44.0;
 const SLOT_HALF_LENGTH_MM: f32 = 13.0;
 const SLOT_RADIUS_MM: f32 = 5.5;
+/// Width of the broken edge around the outline and every opening.
+pub(super) const CHAMFER_MM: f32 = 3.2;
 /// Middle of the engraved code.
 pub(super) const CODE_AT_MM: (f32, f32) = (0.0, 41.0);
 /// Side of one cell of the code, and how many there are in a row.
