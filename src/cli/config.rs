@@ -26,7 +26,8 @@ enum What {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let text = match args.what {
+    let Args { what } = args;
+    let text = match what {
         What::Example => EXAMPLE.to_owned(),
         What::Schema { card } => {
             let schema = if card { schema::card() } else { schema::config() };

@@ -4,26 +4,21 @@
 //! change, names what it saw and what would do, and holds its tongue about keys that are broken
 //! already.
 
+mod pipeline;
+
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use toml::Spanned;
-
 use super::document::{self, Field, Reader, shorten};
-use super::raw::{
-    Kind, RawBroker, RawConfig, RawDecode, RawDevice, RawHttp, RawModels, RawOutbox, RawPipeline, RawPublish,
-    RawRuntime, RawSource,
-};
+use super::raw::{RawBroker, RawConfig, RawDevice, RawHttp, RawModels, RawOutbox, RawRuntime};
 use super::world::{ThisMachine, World};
 use super::{
-    Board, Broker, Complaint, Complaints, Config, ConfigError, Decode, Device, Format, Outbox, Pipeline,
-    Publish, Runtime, Source, SourceKind, Tls, address, topic,
+    Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Runtime, Tls, address, topic,
 };
 
-/// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
-const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
+pub(crate) use pipeline::band;
 
 impl Config {
     /// Reads and checks a file, with this machine's environment, host name and password files.
@@ -37,7 +32,7 @@ impl Config {
     /// Checks the text of a config that lies at `file`; relative paths in it start at its folder.
     pub fn parse(text: &str, file: &Path, world: &dyn World) -> Result<Self, Complaints> {
         document::read::<RawConfig, _>(text, file, Some(world), |raw, reader| {
-            Rules { folder: file.parent().unwrap_or(Path::new("")), file, world, reader }.config(raw)
+            Rules { folder: file.parent().unwrap_or(Path::new("")), file, world, reader }.config(&raw)
         })
     }
 }
@@ -65,21 +60,20 @@ impl Rules<'_, '_> {
         self.reader.complain(at, message);
     }
 
-    fn config(&mut self, raw: RawConfig) -> Option<Config> {
-        let device = match unwrap_table(raw.device) {
+    fn config(&mut self, raw: &RawConfig) -> Option<Config> {
+        let device = match raw.device.table() {
             Some((at, device)) => self.device(device, at),
             None => None,
         };
-        let broker = unwrap_table(raw.broker).and_then(|(_, broker)| self.broker(broker, device.as_ref()));
-        let outbox = unwrap_table(raw.outbox).and_then(|(_, outbox)| self.outbox(outbox));
-        let models = unwrap_table(raw.models).and_then(|(_, models)| self.models(models));
-        let http = match raw.http {
+        let broker = raw.broker.table().and_then(|(_, broker)| self.broker(broker, device.as_ref()));
+        let outbox = raw.outbox.table().and_then(|(_, outbox)| self.outbox(outbox));
+        let models = raw.models.table().and_then(|(_, models)| self.models(models));
+        let http = match &raw.http {
             Field::Absent => Some(None),
-            http => unwrap_table(http).and_then(|(_, http)| self.http(http)).map(Some),
+            http => http.table().and_then(|(_, http)| self.http(http)).map(Some),
         };
-        let runtime =
-            unwrap_table(raw.runtime).and_then(|(_, runtime)| self.runtime(runtime, device.as_ref()));
-        let pipelines = match raw.pipeline {
+        let runtime = raw.runtime.table().and_then(|(_, runtime)| self.runtime(runtime, device.as_ref()));
+        let pipelines = match &raw.pipeline {
             Field::Given(list) => self.pipelines(list, device.as_ref()),
             _ => None,
         };
@@ -95,10 +89,10 @@ impl Rules<'_, '_> {
         })
     }
 
-    fn device(&mut self, raw: RawDevice, at: usize) -> Option<Device> {
-        let id = match raw.id {
+    fn device(&mut self, raw: &RawDevice, at: usize) -> Option<Device> {
+        let id = match &raw.id {
             Field::Given(id) => match topic::level_fault(id.get_ref()) {
-                None => Some(id.into_inner()),
+                None => Some(id.get_ref().clone()),
                 Some(fault) => {
                     let seen = shorten(id.get_ref());
                     self.complain(id.span().start, format!("id is {seen:?}: {fault}"));
@@ -134,7 +128,7 @@ impl Rules<'_, '_> {
         Some(Device { id: id?, board: board? })
     }
 
-    fn broker(&mut self, raw: RawBroker, device: Option<&Device>) -> Option<Broker> {
+    fn broker(&mut self, raw: &RawBroker, device: Option<&Device>) -> Option<Broker> {
         let address = raw.url.given().and_then(|url| match address::parse(url.get_ref()) {
             Ok(address) => Some(address),
             Err(why) => {
@@ -142,7 +136,7 @@ impl Rules<'_, '_> {
                 None
             }
         });
-        let login = self.login(&raw);
+        let login = self.login(raw);
         let ca_file = self.path(&raw.ca_file, "ca_file");
         let cert_file = self.path(&raw.cert_file, "cert_file");
         let key_file = self.path(&raw.key_file, "key_file");
@@ -251,7 +245,7 @@ impl Rules<'_, '_> {
         }
     }
 
-    fn outbox(&mut self, raw: RawOutbox) -> Option<Outbox> {
+    fn outbox(&mut self, raw: &RawOutbox) -> Option<Outbox> {
         let path = match &raw.path {
             Field::Absent => Some(self.folder.join("outbox")),
             path => self.path(path, "path"),
@@ -263,14 +257,14 @@ impl Rules<'_, '_> {
         })
     }
 
-    fn models(&mut self, raw: RawModels) -> Option<PathBuf> {
+    fn models(&mut self, raw: &RawModels) -> Option<PathBuf> {
         match &raw.path {
             Field::Absent => Some(self.folder.join("models")),
             path => self.path(path, "path"),
         }
     }
 
-    fn http(&mut self, raw: RawHttp) -> Option<SocketAddr> {
+    fn http(&mut self, raw: &RawHttp) -> Option<SocketAddr> {
         let listen = raw.listen.given()?;
         let text = listen.get_ref();
         if let Ok(address) = text.parse() {
@@ -287,7 +281,7 @@ impl Rules<'_, '_> {
         None
     }
 
-    fn runtime(&mut self, raw: RawRuntime, device: Option<&Device>) -> Option<Runtime> {
+    fn runtime(&mut self, raw: &RawRuntime, device: Option<&Device>) -> Option<Runtime> {
         let workers = match &raw.workers {
             Field::Absent => device?.board.workers.unwrap_or_else(|| self.world.cores()),
             workers => positive(workers)?,
@@ -297,252 +291,6 @@ impl Rules<'_, '_> {
             shutdown_deadline: secs(&raw.shutdown_secs)?,
             stats_period: secs(&raw.stats_secs)?,
             log_format: *raw.log_format.value()?,
-        })
-    }
-
-    fn pipelines(
-        &mut self,
-        list: Spanned<Vec<Spanned<RawPipeline>>>,
-        device: Option<&Device>,
-    ) -> Option<Vec<Pipeline>> {
-        let at = list.span().start;
-        let list = list.into_inner();
-        if list.is_empty() {
-            self.complain(
-                at,
-                "there is no pipeline; at least one [[pipeline]] gives the daemon something to do",
-            );
-            return None;
-        }
-        let mut names: Vec<String> = Vec::new();
-        let mut pipelines = Vec::new();
-        for raw in list {
-            if let Some(name) = raw.get_ref().name.given() {
-                if names.contains(name.get_ref()) {
-                    let message = format!(
-                        "name {:?} belongs to an earlier pipeline already; names are unique in the file",
-                        shorten(name.get_ref())
-                    );
-                    self.complain(name.span().start, message);
-                }
-                names.push(name.get_ref().clone());
-            }
-            pipelines.push(self.pipeline(raw.into_inner(), device));
-        }
-        pipelines.into_iter().collect()
-    }
-
-    fn pipeline(&mut self, raw: RawPipeline, device: Option<&Device>) -> Option<Pipeline> {
-        let name = raw.name.given().and_then(|name| match topic::level_fault(name.get_ref()) {
-            None => Some(name.get_ref().clone()),
-            Some(fault) => {
-                let seen = shorten(name.get_ref());
-                self.complain(name.span().start, format!("name is {seen:?}: {fault}"));
-                None
-            }
-        });
-        let model = raw.model.given().and_then(|model| {
-            let text = model.get_ref();
-            if text.is_empty() || text.contains(['/', '\\']) || text == "." || text == ".." || text.chars().any(char::is_control) {
-                self.complain(model.span().start, format!("model is {:?}; it must be the name of one folder under the model path ([models] path)", shorten(text)));
-                return None;
-            }
-            Some(text.clone())
-        });
-        let band = band(&raw.uncertain, &raw.threshold, self.reader);
-        let source_topic = match &raw.source {
-            Field::Given(source) => source.get_ref().topic.given().map(|topic| topic.get_ref().clone()),
-            _ => None,
-        };
-        let source_at = match &raw.source {
-            Field::Given(source) => source.get_ref().topic.at(),
-            _ => None,
-        };
-        let source = unwrap_table(raw.source).and_then(|(at, source)| self.source(source, at));
-        let decode = unwrap_table(raw.decode).and_then(|(_, decode)| self.decode(decode));
-        let publish = unwrap_table(raw.publish).and_then(|(_, publish)| {
-            self.publish(
-                publish,
-                source_topic.as_deref().zip(source_at),
-                device.map(|device| device.id.as_str()),
-                name.as_deref(),
-            )
-        });
-        Some(Pipeline {
-            name: name?,
-            model: model?,
-            threshold: match &raw.threshold {
-                Field::Broken => return None,
-                threshold => threshold.value().map(|threshold| *threshold as f32),
-            },
-            uncertain: band?,
-            source: source?,
-            decode: decode?,
-            publish: publish?,
-        })
-    }
-
-    fn source(&mut self, raw: RawSource, at: usize) -> Option<Source> {
-        let topic = match &raw.topic {
-            Field::Given(topic) => {
-                let faults = topic::filter_faults(topic.get_ref());
-                for fault in &faults {
-                    let seen = shorten(topic.get_ref());
-                    self.complain(topic.span().start, format!("topic {seen:?}: {fault}"));
-                }
-                faults.is_empty().then(|| topic.get_ref().clone())
-            }
-            Field::Absent if raw.kind.value() == Some(&Kind::Mqtt) => {
-                self.complain(at, "`topic` is missing in source; name the topic on which frames come, such as \"camera/{camera}/frame\"");
-                None
-            }
-            _ => None,
-        };
-        let queue_bytes = raw.queue_bytes.value().copied();
-        let max_payload = match (&raw.max_payload_bytes, queue_bytes) {
-            (Field::Given(max), Some(queue)) if *max.get_ref() > queue => {
-                self.complain(
-                    max.span().start,
-                    format!(
-                        "max_payload_bytes is {}, more than queue_bytes ({queue}): such a frame would fit nowhere; raise queue_bytes or lower this",
-                        max.get_ref()
-                    ),
-                );
-                None
-            }
-            (Field::Absent, queue) => queue.map(|queue| queue.min(MAX_PAYLOAD_BYTES)),
-            (max, _) => max.value().copied(),
-        };
-        Some(Source {
-            kind: match raw.kind.value()? {
-                Kind::Mqtt => SourceKind::Mqtt { topic: topic?, qos: *raw.qos.value()? },
-            },
-            queue_frames: positive(&raw.queue_frames)?,
-            queue_bytes: positive(&raw.queue_bytes)?,
-            when_full: *raw.when_full.value()?,
-            stale_after: match &raw.stale_after_ms {
-                Field::Broken => return None,
-                ms => ms.value().map(|ms| Duration::from_millis(*ms)),
-            },
-            max_payload_bytes: NonZeroUsize::new(usize::try_from(max_payload?).unwrap_or(usize::MAX))?,
-            max_sources: positive(&raw.max_sources)?,
-        })
-    }
-
-    fn decode(&mut self, raw: RawDecode) -> Option<Decode> {
-        let format = raw.format.value().copied();
-        let mut only_for = |at: Option<usize>, key: &str, formats: &[(Format, &str)]| {
-            if let (Some(at), Some(format)) = (at, format)
-                && !formats.iter().any(|(known, _)| *known == format)
-            {
-                let words: Vec<&str> = formats.iter().map(|(_, word)| *word).collect();
-                let message = format!(
-                    "{key} means something with format = {} only; remove it, or change format",
-                    document::one_of(&words)
-                );
-                self.reader.complain(at, message);
-            }
-        };
-        const JSON: (Format, &str) = (Format::Json, "json");
-        const CSV: (Format, &str) = (Format::Csv, "csv");
-        only_for(raw.id_field.at(), "id_field", &[JSON]);
-        only_for(raw.time_field.at(), "time_field", &[JSON]);
-        only_for(raw.unknown_fields.at(), "unknown_fields", &[JSON, CSV]);
-        only_for(raw.separator.at(), "separator", &[CSV]);
-        only_for(raw.max_pixels.at(), "max_pixels", &[(Format::Image, "image")]);
-        for (field, key) in [(&raw.id_field, "id_field"), (&raw.time_field, "time_field")] {
-            if let Field::Given(text) = field
-                && text.get_ref().is_empty()
-            {
-                self.complain(text.span().start, format!("{key} is empty; name a JSON field, or remove it"));
-            }
-        }
-        let separator = match &raw.separator {
-            Field::Given(text) => {
-                let mut chars = text.get_ref().chars();
-                match (chars.next(), chars.next()) {
-                    // What may be part of a number or of quoting cannot stand between numbers.
-                    (Some(one), None) if !one.is_alphanumeric() && !"+-.\"\r\n".contains(one) => {
-                        Some(Some(one))
-                    }
-                    _ => {
-                        self.complain(text.span().start, format!("separator is {:?}; expected one character that no number holds, such as \",\", \";\" or \"\\t\"", shorten(text.get_ref())));
-                        None
-                    }
-                }
-            }
-            Field::Broken => None,
-            Field::Absent | Field::Default(_) => Some(None),
-        };
-        Some(Decode {
-            format: format?,
-            id_field: raw.id_field.value().cloned(),
-            time_field: raw.time_field.value().cloned(),
-            unknown_fields: *raw.unknown_fields.value()?,
-            separator: separator?,
-            max_pixels: *raw.max_pixels.value()?,
-        })
-    }
-
-    fn publish(
-        &mut self,
-        raw: RawPublish,
-        source: Option<(&str, usize)>,
-        device: Option<&str>,
-        pipeline: Option<&str>,
-    ) -> Option<Publish> {
-        let topic = raw.topic.value().cloned();
-        let error_topic = match &raw.error_topic {
-            Field::Absent => topic.as_ref().map(|topic| match topic.rsplit_once('/') {
-                Some((head, _)) => format!("{head}/error"),
-                None => "error".to_owned(),
-            }),
-            written => written.value().cloned(),
-        };
-        let names: Vec<&str> = source.map(|(topic, _)| topic::names(topic).collect()).unwrap_or_default();
-        let mut good = true;
-        for (field, key, text) in [
-            (&raw.topic, "topic", topic.as_deref()),
-            (&raw.error_topic, "error_topic", error_topic.as_deref()),
-        ] {
-            let Some(text) = text else { continue };
-            let mut faults = Vec::new();
-            if field.at().is_some() {
-                faults = topic::publish_faults(text, &names);
-                if source.is_none() {
-                    // Without the source's topic its names are not known, and it has its own complaint.
-                    faults.retain(|fault| !fault.contains("no level of the source"));
-                }
-            }
-            if let (Some((source, source_at)), Some(device), Some(pipeline), true) =
-                (source, device, pipeline, faults.is_empty())
-            {
-                let ours = text.replace("{device}", device).replace("{pipeline}", pipeline);
-                if topic::meet(&ours, source) {
-                    // One complaint is enough where `error_topic` only follows `topic`.
-                    let at = field.at().unwrap_or(source_at);
-                    let message = format!(
-                        "{key} {:?} matches the pipeline's own source topic {:?}: what it publishes would come back as frames; keep them apart",
-                        shorten(text),
-                        shorten(source)
-                    );
-                    self.complain(at, message);
-                    good = false;
-                }
-            }
-            for fault in faults {
-                self.complain(field.at().unwrap_or(0), format!("{key} {:?}: {fault}", shorten(text)));
-                good = false;
-            }
-        }
-        if !good {
-            return None;
-        }
-        Some(Publish {
-            topic: topic?,
-            error_topic: error_topic?,
-            qos: *raw.qos.value()?,
-            retain: *raw.retain.value()?,
         })
     }
 
@@ -557,15 +305,6 @@ impl Rules<'_, '_> {
     }
 }
 
-/// A table that was written or stands by default, with its place.
-fn unwrap_table<T>(field: Field<T>) -> Option<(usize, T)> {
-    match field {
-        Field::Given(table) => Some((table.span().start, table.into_inner())),
-        Field::Default(table) => Some((0, table)),
-        Field::Absent | Field::Broken => None,
-    }
-}
-
 fn secs(field: &Field<u64>) -> Option<Duration> {
     field.value().map(|secs| Duration::from_secs(*secs))
 }
@@ -575,40 +314,257 @@ fn positive(field: &Field<u64>) -> Option<NonZeroUsize> {
     NonZeroUsize::new(usize::try_from(*field.value()?).unwrap_or(usize::MAX))
 }
 
-/// `uncertain = [low, high]` beside a threshold. `Some(None)`: not given; `None`: a complaint was made.
-pub(crate) fn band(
-    uncertain: &Field<Vec<Spanned<f64>>>,
-    threshold: &Field<f64>,
-    reader: &mut Reader<'_>,
-) -> Option<Option<(f32, f32)>> {
-    let list = match uncertain {
-        Field::Given(list) => list,
-        Field::Broken => return None,
-        Field::Absent | Field::Default(_) => return Some(None),
-    };
-    let [low, high] = list.get_ref().as_slice() else {
-        let count = list.get_ref().len();
-        reader
-            .complain(list.span().start, format!("uncertain has {count} numbers; expected two: [low, high]"));
-        return None;
-    };
-    let (low, high) = (*low.get_ref(), *high.get_ref());
-    if low > high {
-        reader
-            .complain(list.span().start, format!("uncertain is [{low}, {high}]; the lower end comes first"));
-        return None;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::config::{EXAMPLE, LogFormat, OutboxWhenFull};
+
+    const PIPELINE: &str = "[[pipeline]]\nname = \"p\"\nmodel = \"m\"\nsource = { kind = \"mqtt\", topic = \"in\" }\ndecode = { format = \"json\" }\n";
+
+    struct Lab;
+
+    impl World for Lab {
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "SECRET").then(|| "a\"b'\n$${X}".into())
+        }
+        fn host_name(&self) -> Option<String> {
+            Some("lab-1".into())
+        }
+        fn cores(&self) -> NonZeroUsize {
+            NonZeroUsize::new(3).unwrap()
+        }
+        fn read(&self, path: &Path) -> std::io::Result<String> {
+            match path.to_str() {
+                Some("etc/pass") => Ok("from a file \r\n".into()),
+                _ => Err(std::io::ErrorKind::NotFound.into()),
+            }
+        }
     }
-    if let Some(threshold) = threshold.given()
-        && !(low..=high).contains(threshold.get_ref())
-    {
-        reader.complain(
-            threshold.span().start,
-            format!(
-                "threshold is {}, outside uncertain [{low}, {high}]; the band lies around the threshold",
-                threshold.get_ref()
-            ),
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("etc/l.toml"), &Lab).map_err(|complaints| complaints.to_string())
+    }
+
+    /// A config with these lines in its `[broker]`.
+    fn broker(lines: &str) -> Result<Broker, String> {
+        parse(&format!("[broker]\n{lines}\n{PIPELINE}")).map(|config| config.broker)
+    }
+
+    #[test]
+    fn the_example_is_right_and_shows_the_defaults() {
+        let config = parse(EXAMPLE).unwrap();
+        assert_eq!(config.device.id, "lab-1");
+        assert_eq!(config.broker.client_id, "lineside-lab-1");
+        assert_eq!(config.broker.keep_alive, Duration::from_secs(15));
+        assert_eq!(config.broker.max_inflight, 100);
+        assert_eq!(config.models, Path::new("etc/models"));
+        assert_eq!(config.outbox.path, Path::new("etc/outbox"));
+        assert_eq!(config.outbox.when_full, OutboxWhenFull::DropOldest);
+        assert_eq!(config.runtime.workers.get(), 3);
+        assert_eq!(config.runtime.log_format, LogFormat::Text);
+        assert!(config.http.is_none());
+        assert!(config.broker.tls.is_none());
+        assert_eq!(config.broker.login, None);
+    }
+
+    #[test]
+    fn each_line_that_the_example_comments_out_can_be_put_in() {
+        let lines: Vec<&str> = EXAMPLE.lines().collect();
+        let is_key =
+            |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
+        let mut tried = 0;
+        for i in (0..lines.len()).filter(|i| is_key(lines[*i])) {
+            let mut lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            lines[i].remove(0);
+            if lines[i].starts_with("listen") {
+                lines[i - 1].remove(0);
+            }
+            // What belongs to TLS, to a login or to another format is told so, and nothing else is wrong.
+            for complaint in parse(&lines.join("\n")).err().iter().flat_map(|all| all.lines()) {
+                let known = [
+                    "mqtts:// only",
+                    "stands without",
+                    "means something with format",
+                    "is not set",
+                    "password_file etc/run/credentials/mqtt",
+                ];
+                assert!(
+                    known.iter().any(|known| complaint.contains(known))
+                        || complaint.contains("/run/credentials/mqtt cannot"),
+                    "{complaint}"
+                );
+            }
+            tried += 1;
+        }
+        assert!(tried > 30, "{tried}");
+    }
+
+    #[test]
+    fn many_different_mistakes_are_told_at_once_and_in_file_order() {
+        let text = r##"
+[device]
+id = "a/b"
+board = "raspbery-pi-4"
+
+[broker]
+url = "mqtt://localhost:0"
+keep_alive_secs = 0
+password = "${NOT_SET}"
+cert_file = "c.pem"
+protocol = "5"
+max_inflight = "5"
+
+[outbox]
+when_ful = "block"
+
+[http]
+listen = "localhost:8000"
+
+[[pipeline]]
+name = "one"
+model = "../secret"
+threshold = 0.9
+uncertain = [0.2, 0.4]
+[pipeline.source]
+kind = "mqtt"
+topic = "a/#/b"
+qos = 2
+queue_frames = 0
+[pipeline.decode]
+format = "jpg"
+
+[[pipeline]]
+name = "one"
+model = "m"
+[pipeline.source]
+kind = "serial"
+[pipeline.decode]
+format = "csv"
+separator = "ab"
+[pipeline.publish]
+topic = "out/#"
+error_topic = "out/{camera}"
+retain = "yes"
+"##;
+        let found = parse(text).unwrap_err();
+        let expected = [
+            "3:6: id is \"a/b\"",
+            "4:9: the board \"raspbery-pi-4\" is unknown; did you mean \"raspberry-pi-4\"?",
+            "7:7: url: the port is \"0\"",
+            "8:19: keep_alive_secs is 0; it must be 5 to 65535",
+            "9:12: password: the environment variable NOT_SET is not set",
+            "10:13: cert_file stands without key_file",
+            "11:12: protocol = \"5\": MQTT 5 is not supported yet",
+            "12:16: max_inflight is the string \"5\"; expected a whole number from 1 to 65535; leave out the quotes",
+            "15:1: unknown key `when_ful` in outbox; did you mean `when_full`?",
+            "18:10: listen is \"localhost:8000\"",
+            "22:9: model is \"../secret\"",
+            "23:13: threshold is 0.9, outside uncertain [0.2, 0.4]",
+            "27:9: topic \"a/#/b\": `#` may only be the last level",
+            "28:7: qos is 2; lineside takes no part in the handshake of exactly-once delivery",
+            "29:16: queue_frames is 0; it must be 1 to 1000000",
+            "31:10: format is \"jpg\"; expected \"image\", \"json\", \"csv\", \"f32le\" or \"i16le\"",
+            "34:8: name \"one\" belongs to an earlier pipeline",
+            "37:8: kind = \"serial\": serial sources are not built yet",
+            "40:13: separator is \"ab\"",
+            "42:9: topic \"out/#\": wildcards",
+            "44:10: retain is the string \"yes\"; expected true or false",
+        ];
+        let lines: Vec<&str> = found.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{found}");
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(&format!("etc/l.toml:{expected}")), "{line}\nexpected {expected}");
+        }
+    }
+
+    #[test]
+    fn an_empty_file_says_what_a_config_needs() {
+        let found = parse("").unwrap_err();
+        assert_eq!(
+            found,
+            "etc/l.toml:1:1: [broker] is missing; every file has one\netc/l.toml:1:1: [[pipeline]] is missing; every file has one"
         );
-        return None;
+        assert!(
+            parse("pipeline = []\n[broker]\nurl = \"mqtt://a\"\n")
+                .unwrap_err()
+                .contains("there is no pipeline")
+        );
     }
-    Some(Some((low as f32, high as f32)))
+
+    #[test]
+    fn tls_comes_with_the_systems_authorities_or_ones_own() {
+        let plain = broker("url = \"mqtts://b\"").unwrap();
+        assert_eq!(plain.port, 8883);
+        let tls = plain.tls.unwrap();
+        assert!(tls.ca_file.is_none() && tls.identity.is_none());
+        let own =
+            broker("url = \"mqtts://b\"\nca_file = \"/abs/ca.pem\"\ncert_file = \"c\"\nkey_file = \"k\"")
+                .unwrap();
+        let tls = own.tls.unwrap();
+        assert_eq!(tls.ca_file.unwrap(), Path::new("/abs/ca.pem"));
+        assert_eq!(tls.identity.unwrap(), (PathBuf::from("etc/c"), PathBuf::from("etc/k")));
+        let found = broker("url = \"mqtt://b\"\nca_file = \"ca.pem\"").unwrap_err();
+        assert!(found.contains("l.toml:3:11: ca_file is used with mqtts:// only"), "{found}");
+    }
+
+    #[test]
+    fn a_password_comes_from_anywhere_and_stays_as_it_is() {
+        let login = |lines: &str| broker(&format!("url = \"mqtt://b\"\n{lines}")).map(|broker| broker.login);
+        let with = |password: &str| Ok(Some(("u".to_owned(), password.to_owned())));
+        assert_eq!(login("username = \"u\""), with(""));
+        assert_eq!(login("username = \"u\"\npassword = \"x$$y$z\""), with("x$y$z"));
+        assert_eq!(login("username = \"u\"\npassword = \"${SECRET}\""), with("a\"b'\n$${X}"));
+        assert_eq!(login("username = \"u\"\npassword_file = \"pass\""), with("from a file "));
+        for (lines, why) in [
+            ("password = \"x\"", "without username"),
+            ("password_file = \"pass\"", "without username"),
+            ("username = \"u\"\npassword = \"hush\"\npassword_file = \"pass\"", "both given"),
+            ("username = \"u\"\npassword_file = \"nowhere\"", "password_file etc/nowhere cannot be read"),
+            ("username = \"\"", "username is empty"),
+        ] {
+            let found = login(lines).unwrap_err();
+            assert!(found.contains(why) && !found.contains("hush"), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_debug_form_of_a_broker_keeps_the_password() {
+        let broker = broker("url = \"mqtt://b\"\nusername = \"u\"\npassword = \"hush\"").unwrap();
+        assert!(!format!("{broker:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_host_without_a_usable_name_asks_for_an_id() {
+        let text = format!("[broker]\nurl = \"mqtt://b\"\n{PIPELINE}");
+        let nameless = |_: &str| -> Option<String> { None };
+        let found = Config::parse(&text, Path::new("l.toml"), &nameless).unwrap_err();
+        assert_eq!(found.0.len(), 1, "{found}");
+        assert!(found.to_string().contains("set id in [device]"));
+        let named = format!("[device]\nid = \"x\"\n{text}");
+        assert_eq!(Config::parse(&named, Path::new("l.toml"), &nameless).unwrap().device.id, "x");
+    }
+
+    #[test]
+    fn http_listens_on_an_address_and_workers_may_be_fixed() {
+        let text = format!(
+            "[broker]\nurl = \"mqtt://b\"\n[http]\nlisten = \"[::1]:80\"\n[runtime]\nworkers = 7\n{PIPELINE}"
+        );
+        let config = parse(&text).unwrap();
+        assert_eq!(config.http, Some("[::1]:80".parse().unwrap()));
+        assert_eq!(config.runtime.workers.get(), 7);
+        let found = parse(&text.replace("[::1]:80", ":9000")).unwrap_err();
+        assert!(found.contains("\"127.0.0.1:9000\""), "{found}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_says_where_and_one_that_is_not_there_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.toml");
+        std::fs::write(&path, b"[broker]\nurl = \"\xff\"\n").unwrap();
+        let found = Config::read(&path).unwrap_err().to_string();
+        assert!(found.ends_with("l.toml:2:8: byte 0xff is not UTF-8; save the file as UTF-8"), "{found}");
+        let missing = Config::read(&folder.path().join("none.toml")).unwrap_err();
+        assert!(matches!(missing, ConfigError::Read { .. }), "{missing}");
+    }
 }

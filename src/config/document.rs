@@ -5,16 +5,22 @@
 //! three cannot drift apart. A serde derive would stop at the first mistake.
 //! Not here: rules that join several keys (`check`, `card::check`).
 
+mod declare;
+mod leaf;
+
 use std::ops::Range;
 use std::path::Path;
 
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::complaint::{Complaint, Complaints};
 use super::nearest::nearest;
-use super::world::{self, World};
+use super::world::World;
+
+pub(crate) use declare::{keys, words};
+pub(crate) use leaf::{Flag, List, Number, Text, Whole};
 
 /// What became of a key.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +44,11 @@ impl<V> Field<V> {
             Self::Default(value) => Some(value),
             Self::Given(spanned) => Some(spanned.get_ref()),
         }
+    }
+
+    /// The value with its place; one by default stands at the start.
+    pub(crate) fn table(&self) -> Option<(usize, &V)> {
+        self.value().map(|value| (self.at().unwrap_or(0), value))
     }
 
     /// What was written, with its place.
@@ -141,8 +152,12 @@ impl Reader<'_> {
                 None => Field::Broken,
             },
             (None, Some((at, table_name))) => {
-                let place = if table_name.is_empty() { String::new() } else { format!(" in {table_name}") };
-                self.complain(at, format!("`{key}` is missing{place}; expected {}", T::expected()));
+                let message = match (T::header(table_name, key), table_name) {
+                    (Some(header), _) => format!("{header} is missing; every file has one"),
+                    (None, "") => format!("`{key}` is missing; expected {}", T::expected()),
+                    (None, _) => format!("`{key}` is missing in {table_name}; expected {}", T::expected()),
+                };
+                self.complain(at, message);
                 Field::Broken
             }
             (None, None) => Field::Absent,
@@ -156,176 +171,17 @@ pub(crate) trait Written {
     type Value;
     /// What is expected, in words of TOML: `a whole number from 1 to 5`.
     fn expected() -> String;
+    /// The header that opens it as `key` of the table `above`, where it is a table or a list of them.
+    fn header(above: &str, key: &str) -> Option<String> {
+        let _ = (above, key);
+        None
+    }
     /// The value; `None` after a complaint about it.
     fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<Self::Value>;
     /// JSON Schema of what may be written.
     fn schema() -> Json;
     /// A default, for the schema; null: not worth showing.
     fn shown(value: &Self::Value) -> Json;
-}
-
-/// A string, `${ENV}` filled in.
-pub(crate) struct Text;
-
-impl Written for Text {
-    type Value = String;
-
-    fn expected() -> String {
-        "a string".into()
-    }
-
-    fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<String> {
-        let DeValue::String(text) = value.get_ref() else {
-            return reader.mistyped(value, name, &Self::expected());
-        };
-        let Some(around) = reader.world else {
-            return Some(text.to_string());
-        };
-        match world::expand(text, around) {
-            Ok(text) => Some(text),
-            Err(why) => {
-                reader.complain(value.span().start, format!("{name}: {why}"));
-                None
-            }
-        }
-    }
-
-    fn schema() -> Json {
-        json!({"type": "string"})
-    }
-
-    fn shown(value: &String) -> Json {
-        json!(value)
-    }
-}
-
-/// A whole number inside bounds, both included.
-pub(crate) struct Whole<const MIN: u64, const MAX: u64>;
-
-impl<const MIN: u64, const MAX: u64> Written for Whole<MIN, MAX> {
-    type Value = u64;
-
-    fn expected() -> String {
-        format!("a whole number from {MIN} to {MAX}")
-    }
-
-    fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<u64> {
-        let DeValue::Integer(written) = value.get_ref() else {
-            return reader.mistyped(value, name, &Self::expected());
-        };
-        let number = i128::from_str_radix(written.as_str(), written.radix()).ok();
-        match number.and_then(|number| u64::try_from(number).ok()) {
-            Some(number) if (MIN..=MAX).contains(&number) => Some(number),
-            _ => {
-                reader
-                    .complain(value.span().start, format!("{name} is {written}; it must be {MIN} to {MAX}"));
-                None
-            }
-        }
-    }
-
-    fn schema() -> Json {
-        json!({"type": "integer", "minimum": MIN, "maximum": MAX})
-    }
-
-    fn shown(value: &u64) -> Json {
-        json!(value)
-    }
-}
-
-/// A finite number, whole or not.
-pub(crate) struct Number;
-
-impl Written for Number {
-    type Value = f64;
-
-    fn expected() -> String {
-        "a number".into()
-    }
-
-    fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<f64> {
-        let number = match value.get_ref() {
-            DeValue::Float(written) => written.as_str().parse::<f64>().ok(),
-            DeValue::Integer(written) => {
-                i128::from_str_radix(written.as_str(), written.radix()).ok().map(|number| number as f64)
-            }
-            _ => return reader.mistyped(value, name, &Self::expected()),
-        };
-        // Beyond f32 a threshold or a mean would silently become infinite on its way to the model.
-        let number = number.filter(|number| number.abs() <= f64::from(f32::MAX));
-        if number.is_none() {
-            let seen = seen(value.get_ref(), name);
-            reader.complain(
-                value.span().start,
-                format!("{name} is {seen}; it must be a finite number, at most 3.4e38 either way"),
-            );
-        }
-        number
-    }
-
-    fn schema() -> Json {
-        json!({"type": "number"})
-    }
-
-    fn shown(value: &f64) -> Json {
-        json!(value)
-    }
-}
-
-/// `true` or `false`.
-pub(crate) struct Flag;
-
-impl Written for Flag {
-    type Value = bool;
-
-    fn expected() -> String {
-        "true or false".into()
-    }
-
-    fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<bool> {
-        match value.get_ref() {
-            DeValue::Boolean(flag) => Some(*flag),
-            _ => reader.mistyped(value, name, &Self::expected()),
-        }
-    }
-
-    fn schema() -> Json {
-        json!({"type": "boolean"})
-    }
-
-    fn shown(value: &bool) -> Json {
-        json!(value)
-    }
-}
-
-/// An array; one wrong element makes the whole of it unusable, after complaints about each.
-pub(crate) struct List<T>(std::marker::PhantomData<T>);
-
-impl<T: Written> Written for List<T> {
-    type Value = Vec<Spanned<T::Value>>;
-
-    fn expected() -> String {
-        format!("an array, each element {}", T::expected())
-    }
-
-    fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<Self::Value> {
-        let Some(array) = value.get_ref().as_array() else {
-            return reader.mistyped(value, name, &Self::expected());
-        };
-        let read = array
-            .iter()
-            .map(|element| T::read(element, name, reader).map(|value| Spanned::new(element.span(), value)));
-        // First all of them, so that each mistake is told; only then all or nothing.
-        read.collect::<Vec<_>>().into_iter().collect()
-    }
-
-    fn schema() -> Json {
-        json!({"type": "array", "items": T::schema()})
-    }
-
-    fn shown(_: &Self::Value) -> Json {
-        Json::Null
-    }
 }
 
 /// What stands there, for a message; short, and without what might be a secret.
@@ -436,143 +292,6 @@ pub(crate) fn place_of(text: &str, path: &[&str]) -> (usize, usize) {
     place(text, at)
 }
 
-/// Declares a table: its keys as they are written, with type, meaning, and `= default` or
-/// `[required]`. Gives the struct of [`Field`]s and its [`Written`].
-macro_rules! keys {
-    ($(#[doc = $doc:literal])* $name:ident {
-        $($(#[doc = $key_doc:literal])* $key:ident : $type:ty $([$required:ident])? $(= $default:expr)?,)*
-    }) => {
-        $(#[doc = $doc])*
-        #[derive(Debug)]
-        pub(crate) struct $name {
-            $($(#[doc = $key_doc])* pub(crate) $key: $crate::config::document::Field<<$type as $crate::config::document::Written>::Value>,)*
-        }
-
-        impl Default for $name {
-            fn default() -> Self {
-                use $crate::config::document::Field;
-                Self { $($key: Field::Absent $(.or($default))?,)* }
-            }
-        }
-
-        impl $crate::config::document::Written for $name {
-            type Value = Self;
-
-            fn expected() -> String {
-                "a table".into()
-            }
-
-            fn read(
-                value: &toml::Spanned<toml::de::DeValue<'_>>,
-                name: &str,
-                reader: &mut $crate::config::document::Reader<'_>,
-            ) -> Option<Self> {
-                // `type` is a key of ours and a word of Rust's.
-                let known = [$(stringify!($key).trim_start_matches("r#")),*];
-                let table = reader.table(value, name, &known)?;
-                let at = value.span().start;
-                Some(Self {
-                    $($key: {
-                        let required: Option<&str> = None$(.or(Some(stringify!($required))))?;
-                        reader.field::<$type>(
-                            table,
-                            stringify!($key).trim_start_matches("r#"),
-                            required.map(|_| (at, name)),
-                        )$(.or($default))?
-                    },)*
-                })
-            }
-
-            fn schema() -> serde_json::Value {
-                let mut properties = serde_json::Map::new();
-                let required: Vec<&str> = [$(
-                    None::<&str>$(.or(Some((stringify!($required), stringify!($key)).1)))?,
-                )*]
-                .into_iter()
-                .flatten()
-                .map(|key| key.trim_start_matches("r#"))
-                .collect();
-                $({
-                    let key = stringify!($key).trim_start_matches("r#");
-                    let mut schema = <$type as $crate::config::document::Written>::schema();
-                    schema["description"] = concat!($($key_doc, "\n"),*).trim().replace("\n ", " ").into();
-                    $(
-                        let default = <$type as $crate::config::document::Written>::shown(&$default);
-                        if !default.is_null() {
-                            schema["default"] = default;
-                        }
-                    )?
-                    properties.insert(key.into(), schema);
-                })*
-                let mut schema = serde_json::json!({
-                    "type": "object", "additionalProperties": false, "properties": properties,
-                });
-                if !required.is_empty() {
-                    schema["required"] = required.into();
-                }
-                schema
-            }
-
-            fn shown(_: &Self) -> serde_json::Value {
-                serde_json::Value::Null
-            }
-        }
-    };
-}
-
-/// Declares the words that stand for the values of a type; `refused` ones are known, with the reason
-/// why they cannot be used.
-macro_rules! words {
-    ($name:ident: $type:ty { $($word:literal => $value:expr,)* $(refused { $($no:literal => $why:literal,)* })? }) => {
-        #[doc = concat!("The words for a [`", stringify!($type), "`].")]
-        pub(crate) struct $name;
-
-        impl $crate::config::document::Written for $name {
-            type Value = $type;
-
-            fn expected() -> String {
-                $crate::config::document::one_of(&[$($word),*])
-            }
-
-            fn read(
-                value: &toml::Spanned<toml::de::DeValue<'_>>,
-                name: &str,
-                reader: &mut $crate::config::document::Reader<'_>,
-            ) -> Option<$type> {
-                let word = <$crate::config::document::Text as $crate::config::document::Written>::read(
-                    value, name, reader,
-                )?;
-                let message = match word.as_str() {
-                    $($word => return Some($value),)*
-                    $($($no => format!("{name} = {word:?}: {}", $why),)*)?
-                    _ => {
-                        let near = $crate::config::nearest::nearest(&word, &[$($word),*])
-                            .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
-                        let word = $crate::config::document::shorten(&word);
-                        format!("{name} is {word:?}; expected {}{near}", Self::expected())
-                    }
-                };
-                reader.complain(value.span().start, message);
-                None
-            }
-
-            fn schema() -> serde_json::Value {
-                serde_json::json!({"type": "string", "enum": [$($word),*]})
-            }
-
-            fn shown(value: &$type) -> serde_json::Value {
-                let mut shown = serde_json::Value::Null;
-                $(
-                    if *value == $value {
-                        shown = $word.into();
-                    }
-                )*
-                shown
-            }
-        }
-    };
-}
-
 /// `"a", "b" or "c"`.
 pub(crate) fn one_of(words: &[&str]) -> String {
     match words {
@@ -584,8 +303,6 @@ pub(crate) fn one_of(words: &[&str]) -> String {
         }
     }
 }
-
-pub(crate) use {keys, words};
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "tests")]
