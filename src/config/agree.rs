@@ -89,3 +89,60 @@ fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], Str
     }
     faults
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn card(features: &str, output: &str) -> Card {
+        let text = format!(
+            "schema = \"lineside.card/1\"\nname = \"m\"\nversion = \"1\"\nsummary = \"s\"\nlicence = \"MIT\"\n[graph]\nfile = \"m.onnx\"\nsha256 = \"{}\"\ninput = [{{ name = \"x\", type = \"f32\", shape = [1, 1] }}]\n[features]\ninput = \"x\"\n{features}\n[output]\ntensor = \"y\"\n{output}\n",
+            "0".repeat(64)
+        );
+        Card::parse(&text, Path::new("m")).unwrap()
+    }
+
+    const TABLE: &str = "kind = \"table\"\ncolumn = [{ name = \"a\" }]";
+    const IMAGE: &str = "kind = \"image\"\nwidth = 1\nheight = 1\nchannels = \"grey\"";
+    const CLASSES: &str = "kind = \"classification\"\nlabels = [\"a\", \"b\"]\npass = [\"a\"]\nthreshold = 0.5\nuncertain = [0.4, 0.6]";
+    const VALUES: &str = "kind = \"regression\"\ntarget = [{ name = \"t\" }]";
+
+    fn found(own: &str, format: &str, card: &Card) -> Vec<String> {
+        let text = format!(
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n{own}\n[pipeline.source]\nkind = \"mqtt\"\ntopic = \"t\"\n[pipeline.decode]\nformat = \"{format}\"\n"
+        );
+        let config = Config::parse(&text, Path::new("l.toml"), &|_: &str| None).unwrap();
+        complaints(&config, &text, 0, card).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn pictures_go_to_models_that_look_and_numbers_to_models_that_count() {
+        assert!(found("", "json", &card(TABLE, CLASSES)).is_empty());
+        assert!(found("", "image", &card(IMAGE, CLASSES)).is_empty());
+        let seen = found("", "image", &card(TABLE, CLASSES));
+        assert!(seen[0].starts_with("l.toml:13:10: the model \"m\" takes numbers"), "{seen:?}");
+        assert!(found("", "csv", &card(IMAGE, CLASSES))[0].contains("looks at pictures"));
+    }
+
+    #[test]
+    fn a_threshold_lies_inside_the_band_whoever_wrote_either() {
+        assert!(found("threshold = 0.6", "json", &card(TABLE, CLASSES)).is_empty());
+        let own = found("threshold = 0.7", "json", &card(TABLE, CLASSES));
+        assert!(
+            own[0].starts_with("l.toml:8:13: the pipeline's threshold 0.7 lies outside the card's"),
+            "{own:?}"
+        );
+        let band = found("uncertain = [0.1, 0.2]", "json", &card(TABLE, CLASSES));
+        assert!(band[0].starts_with("l.toml:8:13: the card's threshold 0.5"), "{band:?}");
+        assert!(found("threshold = 0.15\nuncertain = [0.1, 0.2]", "json", &card(TABLE, CLASSES)).is_empty());
+    }
+
+    #[test]
+    fn a_threshold_that_changes_nothing_is_refused() {
+        let seen = found("threshold = 0.5\nuncertain = [0.1, 0.9]", "json", &card(TABLE, VALUES));
+        assert_eq!(seen.len(), 2, "{seen:?}");
+        assert!(seen[0].contains("decides by `range`"), "{seen:?}");
+        assert!(found("", "json", &card(TABLE, VALUES)).is_empty());
+    }
+}

@@ -479,6 +479,30 @@ retain = "yes"
     }
 
     #[test]
+    fn the_examples_of_the_reference_are_right() {
+        struct Plant;
+        impl World for Plant {
+            fn variable(&self, _: &str) -> Option<String> {
+                None
+            }
+            fn host_name(&self) -> Option<String> {
+                Some("h".into())
+            }
+            fn read(&self, _: &Path) -> std::io::Result<String> {
+                Ok("secret".into())
+            }
+        }
+        let page = include_str!("../../docs/configuration.md");
+        let blocks: Vec<&str> =
+            page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let read = Config::parse(block, Path::new("l.toml"), &Plant);
+            assert!(read.is_ok(), "{}", read.unwrap_err());
+        }
+    }
+
+    #[test]
     fn an_empty_file_says_what_a_config_needs() {
         let found = parse("").unwrap_err();
         assert_eq!(

@@ -423,30 +423,39 @@ impl Written for Notes {
 fn collect(table: &DeTable<'_>, before: &str, notes: &mut Vec<(String, Note)>) {
     for (key, value) in table {
         let name = format!("{before}{}", key.get_ref());
-        let note = match value.get_ref() {
-            DeValue::Table(table) => {
-                collect(table, &format!("{name}."), notes);
-                continue;
-            }
-            DeValue::Integer(number) => match i64::from_str_radix(number.as_str(), number.radix()) {
-                Ok(number) => Note::Number(number as f64),
-                Err(_) => Note::Text(number.to_string()),
-            },
-            DeValue::Float(number) => match number.as_str().parse() {
-                Ok(number) => Note::Number(number),
-                Err(_) => Note::Text(number.to_string()),
-            },
-            DeValue::String(text) => Note::Text(text.to_string()),
-            DeValue::Boolean(flag) => Note::Text(flag.to_string()),
-            DeValue::Datetime(date) => Note::Text(date.to_string()),
-            DeValue::Array(array) => {
-                let parts = array.iter().map(|part| match part.get_ref() {
-                    DeValue::String(text) => text.to_string(),
-                    other => crate::config::document::seen(other, ""),
-                });
-                Note::Text(parts.collect::<Vec<_>>().join(", "))
-            }
-        };
-        notes.push((name, note));
+        match value.get_ref() {
+            DeValue::Table(table) => collect(table, &format!("{name}."), notes),
+            value => notes.push((name, note(value))),
+        }
+    }
+}
+
+fn note(value: &DeValue<'_>) -> Note {
+    let number = match value {
+        DeValue::Integer(number) => {
+            i64::from_str_radix(number.as_str(), number.radix()).ok().map(|n| n as f64)
+        }
+        DeValue::Float(number) => number.as_str().parse().ok(),
+        _ => None,
+    };
+    number.map_or_else(|| Note::Text(plain(value)), Note::Number)
+}
+
+/// A value in words, for people.
+fn plain(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => text.to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(flag) => flag.to_string(),
+        DeValue::Datetime(date) => date.to_string(),
+        DeValue::Array(array) => {
+            array.iter().map(|value| plain(value.get_ref())).collect::<Vec<_>>().join(", ")
+        }
+        DeValue::Table(table) => {
+            let pairs =
+                table.iter().map(|(key, value)| format!("{}: {}", key.get_ref(), plain(value.get_ref())));
+            pairs.collect::<Vec<_>>().join(", ")
+        }
     }
 }
