@@ -199,4 +199,28 @@ mod tests {
         let place = |name| text.find(name).expect("a pipeline's name");
         assert!(place("screw") < place("odd"));
     }
+
+    /// The same keys, down to the last; what numbers and texts say may differ.
+    fn same_keys(a: &Value, b: &Value) -> bool {
+        match (a, b) {
+            (Value::Object(a), Value::Object(b)) => {
+                a.keys().eq(b.keys()) && a.iter().all(|(key, a)| same_keys(a, &b[key]))
+            }
+            (a, b) => a.is_object() == b.is_object(),
+        }
+    }
+
+    #[test]
+    fn the_documented_example_has_the_fields_of_a_real_message() {
+        let page = include_str!("../../docs/metrics.md");
+        let example = page.split("```json").nth(1).and_then(|rest| rest.split("```").next());
+        let example: Value = serde_json::from_str(example.expect("an example in JSON")).expect("JSON");
+        let mut snapshot = snapshot();
+        snapshot.pipelines.truncate(1);
+        snapshot.links.truncate(1);
+        // `lost` names reasons that happened: the same ones in both.
+        assert!(same_keys(&example, &stats(&snapshot)), "{example:#}\n{:#}", stats(&snapshot));
+        snapshot.memory = None;
+        assert!(!same_keys(&example, &stats(&snapshot)));
+    }
 }

@@ -171,7 +171,7 @@ impl Anomaly {
 impl Error {
     fn layout(&self, shape: &[usize]) -> Option<Layout> {
         let observed = || scores::last_row(shape, self.of.len()).map(Layout::Observed);
-        let total: usize = shape.iter().product();
+        let total = shape.iter().try_fold(1_usize, |product, &len| product.checked_mul(len))?;
         // A whole window of two channels could also be read as steps of two: as many as the input is
         // the stronger sign, exactly as many as `of` the strongest.
         if self.frames_ahead == 0 && total != self.of.len() && total == self.input.elements {

@@ -5,7 +5,7 @@
 //! was. What the card asks for and cannot be had is refused at boot ([`Interpreter::new`],
 //! [`Interpreter::fits`]), not at the first frame.
 //! Not here: running the model, writing the prediction. Detections and masks will be files beside
-//! these, and variants of [`Rule`].
+//! these, and variants of `Rule`.
 
 mod activation;
 mod anomaly;
@@ -341,9 +341,10 @@ fn check_names<'a>(what: &'static str, names: impl Iterator<Item = &'a str>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::DataType;
+    use crate::base::{Data, DataType};
     use crate::config::card::{Activation, Channel, Channels, Filter, Fit, Gap, ImageFeatures, ImageLayout};
     use crate::config::card::{TableFeatures, Target};
+    use proptest::prelude::*;
 
     /// A camera's features, for outputs that do not look at them.
     pub(super) fn image() -> card::Features {
@@ -463,5 +464,71 @@ mod tests {
             "[output] uncertain is [0.6000000238418579, 0.4000000059604645]; it must be [low, high] with low at most high"
         );
         assert!(new(None, Some((f32::NAN, 0.4))).contains("uncertain"));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_the_tensor_there_is_a_finite_answer_or_an_error(
+            shape in prop::collection::vec(prop_oneof![0_usize..5, Just(usize::MAX)], 0..4),
+            torn in prop::option::weighted(0.1, 0_usize..30),
+            values in prop::collection::vec(prop_oneof![-1e3..1e3_f32, any::<f32>()], 1..8),
+            input in prop::collection::vec(prop_oneof![-1e3..1e3_f32, any::<f32>()], 2..4),
+        ) {
+            let by = |of: &[&str], frames_ahead| card::AnomalyBy::Error {
+                of: of.iter().map(|name| (*name).into()).collect(),
+                frames_ahead,
+                distance: card::Distance::RootMeanSquare,
+                scale: 1e-3,
+                smooth_frames: 3,
+            };
+            let target = Target { name: "wear".into(), unit: "µm".into(), scale: 1e300, offset: 0.0 };
+            let kinds = [
+                classification(),
+                OutputKind::Classification {
+                    labels: vec!["ok".into(), "bad".into()],
+                    pass: vec!["ok".into()],
+                    activation: Activation::None,
+                },
+                OutputKind::MultiLabel {
+                    labels: vec!["a".into(), "b".into()],
+                    pass: vec![],
+                    activation: Activation::Sigmoid,
+                    thresholds: None,
+                },
+                OutputKind::Regression { targets: vec![target], range: Some((0.0, 1.0)) },
+                OutputKind::Anomaly { by: card::AnomalyBy::Score },
+                OutputKind::Anomaly { by: by(&["a", "c"], 1) },
+                OutputKind::Anomaly { by: by(&[], 0) },
+            ];
+            let observed = input.iter().map(|v| f64::from(*v)).collect();
+            let features = Features { input: Tensor { shape: vec![input.len()], data: Data::F32(input) }, observed };
+            let elements = shape.iter().try_fold(1_usize, |product, len| product.checked_mul(*len));
+            let elements = torn.or(elements).unwrap_or(0).min(1000);
+            let scores = Tensor { shape, data: Data::F32(values.into_iter().cycle().take(elements).collect()) };
+            for kind in kinds {
+                let interpreter = Interpreter::new(&output(kind), &table(&["a", "b", "c"]), None, None).unwrap();
+                let mut state = interpreter.fresh();
+                for _ in 0..3 {
+                    let before = state.clone();
+                    match interpreter.interpret(&scores, &features, &mut state) {
+                        Ok((_, scored)) => prop_assert!(is_finite(&scored), "{scored:?}"),
+                        Err(_) => prop_assert_eq!(&before, &state),
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_finite(scored: &Scored) -> bool {
+        match scored {
+            Scored::Class { score, scores, .. } => {
+                score.is_finite() && scores.iter().all(|(_, score)| score.is_finite())
+            }
+            Scored::Labels { scores, .. } => scores.iter().all(|(_, score)| score.is_finite()),
+            Scored::Values { values } => values.iter().all(|(_, value, _)| value.is_finite()),
+            Scored::Anomaly { anomaly_score, expected } => {
+                anomaly_score.is_finite() && expected.iter().all(|(_, value)| value.is_finite())
+            }
+        }
     }
 }
