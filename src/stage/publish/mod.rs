@@ -1,1 +1,3 @@
 //! publish.
+
+pub mod payload;
