@@ -43,7 +43,9 @@ pub enum WireError {
     #[error("the broker sent a packet length of more than four bytes: is this port MQTT?")]
     Length,
     /// A packet other than PUBLISH that is far too long.
-    #[error("the broker sent a packet of type {kind} with {bytes} bytes; the longest sensible one has {LONGEST_OTHER}")]
+    #[error(
+        "the broker sent a packet of type {kind} with {bytes} bytes; the longest sensible one has {LONGEST_OTHER}"
+    )]
     TooLong {
         /// Type in the fixed header.
         kind: u8,
