@@ -72,7 +72,7 @@ def patches(folder):
         for _ in range(200):
             if wanted == 0:
                 break
-            # The outer 8 % show the nut and the frame.
+            # The outer 8 % are mostly not raceway.
             left, top = rng.integers(WIDTH * 0.08, WIDTH * 0.92 - SIDE), rng.integers(0, height - SIDE)
             if any(left < b[2] + 8 and left + SIDE > b[0] - 8 and top < b[3] + 8 and top + SIDE > b[1] - 8 for b in damaged):
                 continue
