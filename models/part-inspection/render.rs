@@ -1,4 +1,5 @@
-//! Writes the line's pictures for training: `cargo run --release --example render-parts -- OUT SEED…`.
+//! Writes the line's pictures for training:
+//! `cargo run --release --example render-parts -- OUT PARTS_A_SEED DEFECTS_PER_MILLE SEED…`.
 //!
 //! A folder a seed with `NUMBER.jpg` and one `labels.csv` for all (`file,label,x,y,width,height`). JPEG,
 //! with a quality that changes from part to part, because that is what the daemon will be sent.
