@@ -273,3 +273,178 @@ impl Role for MqttSource {
         self.ledger.connection_lost();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Reason;
+    use crate::base::counters::PipelineCounters;
+    use crate::config::WhenFull;
+    use crate::flow::{LaneLimits, Lanes};
+    use crate::mqtt::packet::SubAck;
+
+    struct Bench {
+        source: MqttSource,
+        lanes: Arc<Lanes<Arrival>>,
+        counters: Vec<Arc<PipelineCounters>>,
+        out: BytesMut,
+    }
+
+    /// Pipelines with one filter each and room for two frames.
+    fn bench(filters: &[&str], when_full: WhenFull) -> Bench {
+        let limits = LaneLimits { items: 2, bytes: 1 << 20, when_full, ordered: false };
+        let lanes = Arc::new(Lanes::new(filters.iter().map(|_| limits), || {}));
+        let counters: Vec<Arc<PipelineCounters>> = filters.iter().map(|_| Arc::default()).collect();
+        let route = |(pipeline, filter): (usize, &&str)| Route {
+            pipeline,
+            name: format!("p{pipeline}"),
+            filter: Filter::parse(filter),
+            qos: Qos::AtLeastOnce,
+            max_payload_bytes: 100,
+        };
+        let routes = filters.iter().enumerate().map(route).collect();
+        let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
+        let ledger = Arc::new(Ledger::new(|| {}));
+        let source = MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), || {});
+        Bench { source, lanes, counters, out: BytesMut::new() }
+    }
+
+    impl Bench {
+        fn receive(&mut self, topic: &str, pkid: u16, payload: &str) {
+            let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
+            publish.pkid = pkid;
+            self.receive_packet(Packet::Publish(publish));
+        }
+
+        fn receive_packet(&mut self, packet: Packet) {
+            self.source.received(Micros(1), Incoming::Packet(packet), &mut self.out).unwrap();
+        }
+
+        /// Packet ids acknowledged since the last call.
+        fn acks(&mut self) -> Vec<u16> {
+            self.source.pump(Micros(2), &mut self.out);
+            let mut acks = Vec::new();
+            while !self.out.is_empty() {
+                match Packet::read(&mut self.out, 1000).unwrap() {
+                    Packet::PubAck(ack) => acks.push(ack.pkid),
+                    other => panic!("{other:?}"),
+                }
+            }
+            acks
+        }
+
+        fn take(&self) -> Arrival {
+            let (lane, arrival) = self.lanes.take().unwrap();
+            self.lanes.done(lane);
+            arrival
+        }
+    }
+
+    #[test]
+    fn a_frame_is_acknowledged_when_both_pipelines_that_took_it_have_settled_it() {
+        let mut bench = bench(&["camera/{camera}", "camera/#"], WhenFull::DropOldest);
+        bench.receive("camera/left", 7, "x");
+        let (first, second) = (bench.take(), bench.take());
+        assert_eq!(first.frame.origin.level("camera"), Some("left"));
+        first.ticket.settle();
+        assert!(bench.acks().is_empty());
+        second.ticket.settle();
+        assert_eq!(bench.acks(), [7]);
+    }
+
+    #[test]
+    fn a_frame_that_nobody_asked_for_is_acknowledged_and_counted() {
+        let mut bench = bench(&["camera/left"], WhenFull::DropOldest);
+        bench.receive("other", 3, "x");
+        assert_eq!(bench.acks(), [3]);
+        assert_eq!(bench.source.link.unmatched.get(), 1);
+    }
+
+    #[test]
+    fn frames_dropped_by_choice_are_acknowledged_in_order_and_counted() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        for pkid in 1..=3 {
+            bench.receive("t", pkid, "x");
+        }
+        assert_eq!(bench.acks(), [1]);
+        assert_eq!(bench.counters[0].lost(Reason::QueueDropOldest).get(), 1);
+        assert_eq!(bench.counters[0].frames.get(), 3);
+    }
+
+    #[test]
+    fn a_full_lane_that_blocks_stops_the_reading_and_nothing_is_lost() {
+        let mut bench = bench(&["t"], WhenFull::Block);
+        for pkid in 1..=3 {
+            assert!(bench.source.takes_more());
+            bench.receive("t", pkid, &pkid.to_string());
+        }
+        assert!(!bench.source.takes_more());
+        let order: Vec<_> = (0..3)
+            .map(|_| {
+                let arrival = bench.take();
+                bench.source.pump(Micros(2), &mut bench.out);
+                let payload = arrival.frame.payload.clone();
+                arrival.ticket.settle();
+                payload
+            })
+            .collect();
+        assert_eq!(order, ["1", "2", "3"]);
+        assert!(bench.source.takes_more());
+        assert_eq!(bench.acks(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_arrives_without_its_bytes() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive("t", 1, &"x".repeat(101));
+        let arrival = bench.take();
+        assert_eq!(arrival.too_large, Some(TooLarge { bytes: 101, limit: 100 }));
+        assert!(arrival.frame.payload.is_empty());
+        let over = Oversize { topic: "t".into(), pkid: Some(2), dup: false, payload_bytes: 5_000_000 };
+        bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
+        assert_eq!(bench.take().too_large, Some(TooLarge { bytes: 5_000_000, limit: 100 }));
+    }
+
+    #[test]
+    fn a_retained_frame_is_taken_once_however_often_we_subscribe() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        let retained = |pkid, payload: &str| {
+            let mut publish = Publish::new("t", QoS::AtLeastOnce, payload);
+            (publish.pkid, publish.retain) = (pkid, true);
+            Packet::Publish(publish)
+        };
+        bench.receive_packet(retained(1, "x"));
+        bench.take().ticket.settle();
+        bench.receive_packet(retained(2, "x"));
+        assert_eq!(bench.acks(), [1, 2]);
+        bench.receive_packet(retained(3, "y"));
+        assert_eq!(bench.take().frame.payload, "y");
+    }
+
+    #[test]
+    fn a_refused_subscription_is_asked_for_again_after_a_minute() {
+        let mut bench = bench(&["t", "u"], WhenFull::DropOldest);
+        bench.source.connected(Micros(0), false, &mut bench.out);
+        bench.out.clear();
+        let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), SubscribeReasonCode::Failure];
+        let ack = SubAck::new(SUBSCRIBE_PKID, codes);
+        bench.receive_packet(Packet::SubAck(ack));
+        assert_eq!(bench.source.link.up.load(Ordering::Relaxed), 0);
+        assert!(bench.acks().is_empty());
+        bench.source.pump(Micros(1) + SUBSCRIBE_AGAIN_AFTER, &mut bench.out);
+        assert!(matches!(Packet::read(&mut bench.out, 1000), Ok(Packet::Subscribe(_))));
+    }
+
+    #[test]
+    fn after_a_lost_connection_old_tickets_acknowledge_nothing() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive("t", 1, "x");
+        let old = bench.take();
+        bench.source.disconnected();
+        bench.receive("t", 1, "x");
+        old.ticket.settle();
+        assert!(bench.acks().is_empty());
+        bench.take().ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+    }
+}

@@ -271,3 +271,182 @@ impl Role for Outlet {
         self.publisher.outbox.connection_lost();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, OutboxWhenFull};
+    use crate::flow::Ticket;
+    use crate::mqtt::packet::PubAck;
+    use std::num::NonZeroU64;
+
+    const MAX_INFLIGHT: u16 = 3;
+
+    struct Bench {
+        outlet: Outlet,
+        notices: Arc<Notices>,
+        out: BytesMut,
+    }
+
+    fn bench() -> Bench {
+        let outbox = Outbox::new(&config::Outbox {
+            path: "outbox".into(),
+            max_bytes: NonZeroU64::new(1 << 20).unwrap(),
+            when_full: OutboxWhenFull::Block,
+        });
+        let publisher = Publisher {
+            outbox: Arc::new(outbox),
+            counters: vec![Arc::default()],
+            wake: Arc::new(|| {}),
+        };
+        let notices = Arc::new(Notices::default());
+        let outlet = Outlet::new(
+            "press",
+            "id",
+            MAX_INFLIGHT,
+            publisher,
+            notices.clone(),
+            Arc::default(),
+            Box::new(|_, _| {}),
+        );
+        Bench { outlet, notices, out: BytesMut::new() }
+    }
+
+    impl Bench {
+        fn queue(&self, text: &str, qos: Qos) {
+            self.outlet.publisher.publish(Entry {
+                pipeline: 0,
+                topic: "result".into(),
+                payload: format!("{{\"text\":\"{text}\",\"resent\":false}}").into_bytes(),
+                qos,
+                retain: false,
+                kind: Kind::Prediction,
+                ticket: Ticket::none(),
+                queued_at: Micros(0),
+            });
+        }
+
+        fn connect(&mut self) {
+            self.outlet.connected(Micros(0), false, &mut self.out);
+        }
+
+        /// What goes out now: packet id and payload.
+        fn sent(&mut self) -> Vec<(u16, String)> {
+            self.outlet.pump(Micros(1), &mut self.out);
+            let mut sent = Vec::new();
+            while !self.out.is_empty() {
+                match Packet::read(&mut self.out, 10_000).unwrap() {
+                    Packet::Publish(publish) => {
+                        sent.push((publish.pkid, String::from_utf8(publish.payload.to_vec()).unwrap()));
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+            sent
+        }
+
+        fn acknowledge(&mut self, pkid: u16) {
+            let ack = Incoming::Packet(Packet::PubAck(PubAck::new(pkid)));
+            self.outlet.received(Micros(2), ack, &mut self.out).unwrap();
+        }
+
+        fn settled(&self) -> u64 {
+            self.outlet.publisher.counters[0].settled.get()
+        }
+    }
+
+    #[test]
+    fn no_more_than_max_inflight_are_under_way_and_each_puback_settles_its_own() {
+        let mut bench = bench();
+        bench.connect();
+        for i in 0..5 {
+            bench.queue(&i.to_string(), Qos::AtLeastOnce);
+        }
+        let first = bench.sent();
+        assert_eq!(first.len(), usize::from(MAX_INFLIGHT));
+        bench.acknowledge(first[1].0);
+        assert_eq!(bench.settled(), 1);
+        let next = bench.sent();
+        assert_eq!(next.len(), 1);
+        assert!(next[0].1.contains("\"3\""), "{next:?}");
+        bench.acknowledge(first[1].0);
+        assert_eq!(bench.settled(), 1, "an acknowledgement counts once");
+    }
+
+    #[test]
+    fn a_lost_connection_sends_again_what_was_not_acknowledged_and_says_so() {
+        let mut bench = bench();
+        bench.connect();
+        bench.queue("a", Qos::AtLeastOnce);
+        bench.queue("b", Qos::AtLeastOnce);
+        let first = bench.sent();
+        bench.acknowledge(first[0].0);
+        bench.outlet.disconnected();
+        bench.connect();
+        let again = bench.sent();
+        assert_eq!(again.len(), 1);
+        assert_eq!(again[0].1, "{\"text\":\"b\",\"resent\":true}");
+        assert_eq!(bench.outlet.publisher.counters[0].resent.get(), 1);
+    }
+
+    #[test]
+    fn at_qos_0_handing_over_settles() {
+        let mut bench = bench();
+        bench.connect();
+        bench.queue("a", Qos::AtMostOnce);
+        assert_eq!(bench.sent().len(), 1);
+        assert_eq!(bench.settled(), 1);
+    }
+
+    #[test]
+    fn packet_ids_wrap_and_pass_over_those_under_way() {
+        let mut bench = bench();
+        bench.connect();
+        bench.outlet.last_pkid = u16::MAX - 1;
+        for i in 0..3 {
+            bench.queue(&i.to_string(), Qos::AtLeastOnce);
+        }
+        let ids: Vec<_> = bench.sent().into_iter().map(|(pkid, _)| pkid).collect();
+        assert_eq!(ids, [u16::MAX, 1, 2]);
+        bench.acknowledge(1);
+        bench.outlet.last_pkid = u16::MAX - 1;
+        bench.queue("x", Qos::AtLeastOnce);
+        assert_eq!(bench.sent()[0].0, 1, "65,535 is under way");
+    }
+
+    #[test]
+    fn availability_is_said_at_each_connect_and_stopped_is_the_last_word() {
+        let mut bench = bench();
+        bench.notices.set_availability(Availability::Online);
+        bench.connect();
+        let online = bench.sent();
+        assert_eq!(online[0].1, "online");
+        bench.acknowledge(online[0].0);
+        assert!(bench.sent().is_empty());
+        bench.outlet.disconnected();
+        bench.connect();
+        let online = bench.sent();
+        assert_eq!(online[0].1, "online");
+        bench.acknowledge(online[0].0);
+
+        bench.queue("last", Qos::AtLeastOnce);
+        assert!(!bench.outlet.is_done());
+        let last = bench.sent();
+        bench.acknowledge(last[0].0);
+        assert!(!bench.outlet.is_done(), "`stopped` has not been said");
+        let stopped = bench.sent();
+        assert_eq!(stopped[0].1, "stopped");
+        assert!(!bench.outlet.is_done());
+        bench.acknowledge(stopped[0].0);
+        assert!(bench.outlet.is_done());
+    }
+
+    #[test]
+    fn of_stats_only_the_newest_goes_out() {
+        let mut bench = bench();
+        bench.notices.set_stats(b"1".to_vec());
+        bench.notices.set_stats(b"2".to_vec());
+        bench.connect();
+        assert_eq!(bench.sent(), [(0, "2".into())]);
+    }
+}
