@@ -110,7 +110,9 @@ pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
             Err(error) => wrong.push(format!("model {name}: {}", crate::base::words::in_words(error))),
             Ok(Verified { golden, ready_ms, .. }) => {
                 if golden.cases == 0 {
-                    log::warn!("model {name}: has no golden cases; its answers on this device are unverified");
+                    log::warn!(
+                        "model {name}: has no golden cases; its answers on this device are unverified"
+                    );
                 } else {
                     log::info!("model {name}: ready in {ready_ms} ms, {} golden cases hold", golden.cases);
                 }
@@ -139,8 +141,7 @@ fn build(
     decode::compatible(&pipeline.decode, &card.features)?;
     let input = card.graph.inputs.iter().find(|input| input.name == card.features.input());
     let input = input.ok_or_else(|| format!("model {} has no input {}", card.name, card.features.input()))?;
-    let featurizer =
-        featurize::Featurizer::new(&card.features, input).map_err(|error| error.to_string())?;
+    let featurizer = featurize::Featurizer::new(&card.features, input).map_err(|error| error.to_string())?;
     let interpreter =
         interpret::Interpreter::new(&card.output, &card.features, pipeline.threshold, pipeline.uncertain)
             .map_err(|error| error.to_string())?;

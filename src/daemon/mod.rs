@@ -76,8 +76,7 @@ impl Daemon {
         let outbox = Arc::new(Outbox::new(&config.outbox));
         let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
         let notices = Arc::new(Notices::default());
-        let publisher =
-            Publisher { outbox: outbox.clone(), counters, wake: Arc::new(wake(&publish_handle)) };
+        let publisher = Publisher { outbox: outbox.clone(), counters, wake: Arc::new(wake(&publish_handle)) };
         let shared = Arc::new(Shared {
             device: config.device.id.clone(),
             started: SystemClock.now(),

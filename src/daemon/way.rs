@@ -233,8 +233,7 @@ impl Way {
         for (nth, features) in pushed.features.iter().enumerate() {
             let scores = inference.run(features, &mut state.tensors)?;
             let inferred_at = clock.now();
-            let (verdict, scored) =
-                pipeline.interpreter.interpret(&scores, features, &mut state.verdicts)?;
+            let (verdict, scored) = pipeline.interpreter.interpret(&scores, features, &mut state.verdicts)?;
             predictions.push(Prediction {
                 id: frame_id(frame, decoded.frame_id.as_deref(), nth),
                 origin: frame.origin.clone(),

@@ -18,9 +18,9 @@ use tokio::time::{sleep, timeout};
 use super::link::{Link, LinkError, Role};
 use super::tls;
 use super::wire::Reader;
+use crate::base::Clock;
 use crate::base::counters::LinkCounters;
 use crate::base::words::in_words;
-use crate::base::Clock;
 use crate::config::{Broker, Tls};
 
 /// Encoded bytes that may wait for the socket before the role is asked for more.

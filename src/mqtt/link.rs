@@ -126,11 +126,15 @@ fn refusal(code: ConnectReturnCode) -> &'static str {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Waiting for the next attempt.
-    Down { retry_at: Micros },
+    Down {
+        retry_at: Micros,
+    },
     /// A socket is being opened.
     Opening,
     /// CONNECT is out.
-    Greeting { since: Micros },
+    Greeting {
+        since: Micros,
+    },
     Up(Up),
 }
 

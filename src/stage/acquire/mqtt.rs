@@ -115,7 +115,9 @@ impl MqttSource {
 
     fn granted(&mut self, now: Micros, codes: &[SubscribeReasonCode]) -> Result<(), LinkError> {
         if codes.len() != self.routes.len() {
-            return Err(LinkError::Protocol("SUBACK with another number of codes than SUBSCRIBE had filters"));
+            return Err(LinkError::Protocol(
+                "SUBACK with another number of codes than SUBSCRIBE had filters",
+            ));
         }
         let mut refused = false;
         for (route, code) in self.routes.iter().zip(codes) {

@@ -294,11 +294,8 @@ mod tests {
             max_bytes: NonZeroU64::new(1 << 20).unwrap(),
             when_full: OutboxWhenFull::Block,
         });
-        let publisher = Publisher {
-            outbox: Arc::new(outbox),
-            counters: vec![Arc::default()],
-            wake: Arc::new(|| {}),
-        };
+        let publisher =
+            Publisher { outbox: Arc::new(outbox), counters: vec![Arc::default()], wake: Arc::new(|| {}) };
         let notices = Arc::new(Notices::default());
         let outlet = Outlet::new(
             "press",
