@@ -15,7 +15,7 @@ use crate::config::{self, Card, Complaints, Config};
 use crate::engine::{self, Model, ModelError};
 use crate::mqtt::Template;
 use crate::observe::latency::Latencies;
-use crate::stage::publish::payload::PayloadContext;
+use crate::stage::publish::payload::{OriginKind, PayloadContext};
 use crate::stage::{decode, featurize, infer, interpret};
 
 /// Why the daemon does not start.
@@ -158,7 +158,13 @@ fn build(
         model: model.clone(),
         featurizer,
         interpreter,
-        context: PayloadContext::new(device, &pipeline.name, &card.name, &card.version),
+        context: PayloadContext::new(
+            device,
+            &pipeline.name,
+            &card.name,
+            &card.version,
+            OriginKind::Topic,
+        ),
         topic: Template::parse(&pipeline.publish.topic, device, &pipeline.name),
         error_topic: Template::parse(&pipeline.publish.error_topic, device, &pipeline.name),
         origins: Mutex::new(Origins::new(pipeline.source.max_sources.get())),

@@ -10,17 +10,20 @@
 pub mod boot;
 pub mod way;
 
-use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::base::counters::LinkCounters;
-use crate::base::{Clock, Micros, SystemClock};
+use crate::base::{Clock, Micros, Reason, SystemClock};
 use crate::config::{Config, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
-use crate::observe;
+use crate::observe::memory::Memory;
+use crate::observe::{
+    self, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot,
+};
 use crate::outbox::Outbox;
 use crate::stage::acquire::mqtt::{MqttSource, Route};
 use crate::stage::acquire::{Arrival, Intake};
@@ -33,9 +36,6 @@ use way::{Pipeline, Way};
 pub struct Daemon {
     config: Config,
     shared: Arc<Shared>,
-    intake: Arc<Intake>,
-    lanes: Arc<Lanes<Arrival>>,
-    outbox: Arc<Outbox>,
     intake_handle: Handle,
     publish_handle: Handle,
     workers: Threads,
@@ -51,8 +51,11 @@ struct Shared {
     device: String,
     started: Micros,
     pipelines: Vec<Arc<Pipeline>>,
+    intake: Arc<Intake>,
     lanes: Arc<Lanes<Arrival>>,
     outbox: Arc<Outbox>,
+    /// Looked at once a `stats_secs`, published with each prediction.
+    clock_synced: Arc<AtomicBool>,
     intake_link: Arc<LinkCounters>,
     publish_link: Arc<LinkCounters>,
 }
@@ -81,8 +84,10 @@ impl Daemon {
             device: config.device.id.clone(),
             started: SystemClock.now(),
             pipelines: pipelines.clone(),
+            intake: intake.clone(),
             lanes: lanes.clone(),
-            outbox: outbox.clone(),
+            outbox,
+            clock_synced: Arc::new(AtomicBool::new(observe::date::clock_synced())),
             intake_link: Arc::default(),
             publish_link: Arc::default(),
         });
@@ -97,8 +102,10 @@ impl Daemon {
         };
         let mut workers = Threads::default();
         for index in 0..config.runtime.workers.get() {
-            let mut ways: Vec<Way> =
-                pipelines.iter().map(|pipeline| Way::new(pipeline.clone(), publisher.clone())).collect();
+            let way = |pipeline: &Arc<Pipeline>| {
+                Way::new(pipeline.clone(), publisher.clone(), shared.clock_synced.clone())
+            };
+            let mut ways: Vec<Way> = pipelines.iter().map(way).collect();
             let lanes = lanes.clone();
             workers
                 .spawn(format!("worker-{index}"), move || {
@@ -119,13 +126,13 @@ impl Daemon {
             shared.publish_link.clone(),
             Box::new({
                 let pipelines = pipelines.clone();
-                move |pipeline, waited| pipelines[pipeline].latencies.record_settled(waited)
+                move |pipeline, waited| pipelines[pipeline].latencies.acknowledged(waited)
             }),
         );
         // The publishing connection receives nothing but acknowledgements.
         let publish_thread =
             connection("publish", &config, 0, &shared.publish_link, outlet, &publish_handle)?;
-        let source = mqtt_source(&config, &shared, intake.clone(), &intake_handle, {
+        let source = mqtt_source(&config, &shared, &intake_handle, {
             let (notices, publish) = (notices.clone(), publish_handle.clone());
             move || {
                 notices.set_availability(Availability::Online);
@@ -148,6 +155,7 @@ impl Daemon {
         stats_thread
             .spawn("stats", move || {
                 while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                    source.next_period();
                     notices.set_stats(observe::stats::stats_json(&source.snapshot()));
                     publish.wake();
                 }
@@ -157,9 +165,6 @@ impl Daemon {
         Ok(Self {
             config,
             shared,
-            intake,
-            lanes,
-            outbox,
             intake_handle,
             publish_handle,
             workers,
@@ -172,7 +177,7 @@ impl Daemon {
     }
 
     /// The daemon as `stats` shows it.
-    pub fn snapshot(&self) -> observe::Snapshot {
+    pub fn snapshot(&self) -> Snapshot {
         self.shared.snapshot()
     }
 
@@ -185,16 +190,16 @@ impl Daemon {
     /// empty: every frame that was taken has been settled.
     pub fn stop(self) -> Vec<String> {
         let deadline = Instant::now() + self.config.runtime.shutdown_deadline;
-        self.intake.stop();
+        self.shared.intake.stop();
         self.intake_handle.wake();
-        self.lanes.close();
+        self.shared.lanes.close();
         // Dropping the sender ends the thread at once.
         drop(self.stop_stats);
         let mut late = self.workers.join(deadline);
         // Past the deadline nobody makes room any more.
-        self.outbox.close();
-        for (pipeline, arrival) in self.lanes.drain() {
-            self.shared.pipelines[pipeline].counters.lost(crate::base::Reason::Stopped).bump();
+        self.shared.outbox.close();
+        for (pipeline, arrival) in self.shared.lanes.drain() {
+            self.shared.pipelines[pipeline].counters.lost(Reason::Stopped).bump();
             // Not settled: its broker delivers it again at the next start.
             drop(arrival);
         }
@@ -223,7 +228,6 @@ fn wake(handle: &Handle) -> impl Fn() + Send + Sync + 'static {
 fn mqtt_source(
     config: &Config,
     shared: &Shared,
-    intake: Arc<Intake>,
     handle: &Handle,
     on_subscribed: impl Fn() + Send + 'static,
 ) -> MqttSource {
@@ -240,7 +244,7 @@ fn mqtt_source(
     MqttSource::new(
         config.broker.client_id.clone(),
         shared.pipelines.iter().enumerate().map(route).collect(),
-        intake,
+        shared.intake.clone(),
         Arc::new(Ledger::new(wake(handle))),
         shared.intake_link.clone(),
         on_subscribed,
@@ -268,10 +272,45 @@ fn connection(
 }
 
 impl Shared {
-    fn snapshot(&self) -> observe::Snapshot {
-        todo_snapshot(self)
+    fn snapshot(&self) -> Snapshot {
+        let (depth, bytes) = self.outbox.depth();
+        let pipeline = |pipeline: &Arc<Pipeline>| {
+            let (frames, bytes) = self.lanes.depth(pipeline.index);
+            let card = &pipeline.card;
+            PipelineView::of(
+                &pipeline.config.name,
+                ModelView { name: card.name.clone(), version: card.version.clone() },
+                &pipeline.counters,
+                QueueView { depth_frames: frames as u64, bytes: bytes as u64 },
+                pipeline.latencies.view(),
+            )
+        };
+        Snapshot {
+            device: self.device.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            at: SystemClock.wall(),
+            clock_synced: self.clock_synced.load(Ordering::Relaxed),
+            uptime: SystemClock.now().since(self.started),
+            phase: if self.intake.is_stopping() { Phase::Stopping } else { Phase::Running },
+            links: vec![
+                LinkView::of("intake", &self.intake_link),
+                LinkView::of("publish", &self.publish_link),
+            ],
+            outbox: OutboxView {
+                depth_predictions: depth as u64,
+                bytes,
+                max_bytes: self.outbox.max_bytes(),
+            },
+            pipelines: self.pipelines.iter().map(pipeline).collect(),
+            memory: Memory::now(),
+        }
+    }
+
+    /// Once a `stats_secs`: looks whether the date can be trusted, and begins a new period.
+    fn next_period(&self) {
+        self.clock_synced.store(observe::date::clock_synced(), Ordering::Relaxed);
+        for pipeline in &self.pipelines {
+            pipeline.latencies.rotate();
+        }
     }
 }
-
-/// An error of the operating system at boot.
-pub type ThreadError = io::Error;

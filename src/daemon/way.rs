@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use xxhash_rust::xxh3::Xxh3;
@@ -25,7 +26,7 @@ use crate::stage::featurize::{FeatureState, FeaturizeError, Featurizer};
 use crate::stage::infer::{InferError, Inference, StateTensors};
 use crate::stage::interpret::{InterpretError, InterpretState, Interpreter};
 use crate::stage::publish::Publisher;
-use crate::stage::publish::payload::{self, PayloadContext, Unanswered};
+use crate::stage::publish::payload::{PayloadContext, Unanswered};
 
 /// What all workers share of one pipeline.
 pub struct Pipeline {
@@ -52,7 +53,12 @@ impl Pipeline {
     /// Whether a frame's answer depends on those before it: its lane is then served in order.
     pub fn is_stateful(&self) -> bool {
         let window = matches!(self.card.features, card::Features::Window(_));
-        window || !self.card.states.is_empty() || self.interpreter.is_stateful()
+        let forecast = matches!(
+            self.card.output.kind,
+            card::OutputKind::Anomaly { by: card::AnomalyBy::Error { frames_ahead, smooth_frames, .. } }
+                if frames_ahead > 0 || smooth_frames > 1
+        );
+        window || forecast || !self.card.states.is_empty()
     }
 }
 
@@ -132,6 +138,7 @@ impl WayError {
 pub struct Way {
     pipeline: Arc<Pipeline>,
     publisher: Publisher,
+    clock_synced: Arc<AtomicBool>,
     decoder: Decoder,
     inference: Inference,
     /// For pipelines whose frames share nothing.
@@ -140,12 +147,12 @@ pub struct Way {
 
 impl Way {
     /// Rooms of its own, for one worker thread.
-    pub fn new(pipeline: Arc<Pipeline>, publisher: Publisher) -> Self {
+    pub fn new(pipeline: Arc<Pipeline>, publisher: Publisher, clock_synced: Arc<AtomicBool>) -> Self {
         let decoder = Decoder::new(&pipeline.config.decode, &pipeline.card.features);
         let inference = Inference::new(&pipeline.model, &pipeline.card)
             .expect("boot has held the card against the model");
         let alone = fresh(&pipeline, &inference);
-        Self { pipeline, publisher, decoder, inference, alone }
+        Self { pipeline, publisher, clock_synced, decoder, inference, alone }
     }
 
     /// Answers one frame: whatever happens, something is published or counted, and the ticket goes
@@ -173,25 +180,28 @@ impl Way {
                 ticket.settle();
             }
             Ok(predictions) => {
+                let clock_synced = self.clock_synced.load(Ordering::Relaxed);
                 let tickets = ticket.split(predictions.len());
                 for (prediction, ticket) in predictions.iter().zip(tickets) {
                     counters.predictions.bump();
                     pipeline.latencies.record(&prediction.latency);
-                    let payload = pipeline.context.prediction(prediction);
+                    let payload = pipeline.context.prediction_json(prediction, clock_synced);
                     self.publish(&frame.origin, Kind::Prediction, payload, ticket, clock.now());
                 }
             }
             Err(error) => {
                 let reason = error.reason();
                 counters.lost(reason).bump();
-                let payload = pipeline.context.error(&Unanswered {
+                let payload = pipeline.context.error_json(&Unanswered {
                     id: frame_id(&frame, own_id.as_deref(), 0),
-                    frame: &frame,
+                    origin: &frame.origin,
                     frame_id: own_id.as_deref(),
+                    acquired_at: frame.acquired_at,
                     failed_at: clock.wall(),
                     reason,
                     message: &in_words(&error),
                     payload_bytes: too_large.map_or(frame.payload.len(), |too_large| too_large.bytes),
+                    redelivered: frame.identity.redelivered,
                 });
                 self.publish(&frame.origin, Kind::Error, payload, ticket, clock.now());
             }

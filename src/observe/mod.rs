@@ -1,1 +1,276 @@
-//! observe.
+//! What people and machines see of a running daemon: logs, stats, metrics, health.
+//!
+//! Promise: all of it is made from one [`Snapshot`] of plain values, so that the retained `stats`
+//! message, `/stats`, `/metrics` and the readiness page cannot contradict each other. Looking never
+//! changes what is seen, never waits for a frame, and holds a bounded amount of memory.
+//! Not here: counting (`base::counters`), and who fills the snapshot (`daemon`).
+
+pub mod date;
+pub mod http;
+pub mod latency;
+pub mod log;
+pub mod memory;
+pub mod metrics;
+pub mod stats;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::base::counters::{LinkCounters, PipelineCounters};
+use crate::base::{Reason, UnixMicros};
+
+pub use http::{Server, serve};
+pub use latency::{Latencies, LatencyView, Part, Summary};
+pub use memory::Memory;
+pub use stats::stats_json;
+
+/// A daemon at one moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// `[device] id`.
+    pub device: String,
+    /// Version of the daemon.
+    pub version: String,
+    /// The moment.
+    pub at: UnixMicros,
+    /// The board's date can be trusted.
+    pub clock_synced: bool,
+    /// Since the process began.
+    pub uptime: Duration,
+    /// Where it is between starting and having stopped.
+    pub phase: Phase,
+    /// Connections to brokers.
+    pub links: Vec<LinkView>,
+    /// Predictions on their way out.
+    pub outbox: OutboxView,
+    /// In the order of the config.
+    pub pipelines: Vec<PipelineView>,
+    /// `None` where the system does not tell.
+    pub memory: Option<Memory>,
+}
+
+/// Where a daemon is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Models are being loaded and checked.
+    Starting,
+    /// Frames are taken.
+    Running,
+    /// No more frames are taken; those under way are finished.
+    Stopping,
+}
+
+/// One connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LinkView {
+    /// What it is for: `intake`, `publish`.
+    pub name: String,
+    /// Connected and, for intake, subscribed.
+    pub up: bool,
+    /// Connections that reached CONNACK.
+    pub connects: u64,
+    /// Connections lost, and attempts that failed.
+    pub failures: u64,
+    /// Frames on a topic that no pipeline asked for.
+    pub unmatched: u64,
+}
+
+impl LinkView {
+    /// Reads the counters of a link.
+    pub fn of(name: &str, counters: &LinkCounters) -> Self {
+        Self {
+            name: name.into(),
+            up: counters.up.load(Ordering::Relaxed) == 1,
+            connects: counters.connects.get(),
+            failures: counters.failures.get(),
+            unmatched: counters.unmatched.get(),
+        }
+    }
+}
+
+/// The durable queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OutboxView {
+    /// Predictions that wait for their acknowledgement.
+    pub depth_predictions: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// `[outbox] max_bytes`.
+    pub max_bytes: u64,
+}
+
+/// The model of a pipeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelView {
+    /// Its folder's name.
+    pub name: String,
+    /// Version of its weights.
+    pub version: String,
+}
+
+/// Frames that wait for a worker.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QueueView {
+    /// How many.
+    pub depth_frames: u64,
+    /// Bytes of their payloads.
+    pub bytes: u64,
+}
+
+/// One pipeline; counts are since the process began.
+#[derive(Clone, Debug)]
+pub struct PipelineView {
+    /// `[[pipeline]] name`.
+    pub name: String,
+    /// What decides.
+    pub model: ModelView,
+    /// Frames taken from the source, refused ones included.
+    pub frames: u64,
+    /// Bytes of those frames.
+    pub frame_bytes: u64,
+    /// Frames that the transport marked as delivered before.
+    pub redelivered: u64,
+    /// Frames that filled a window or a state and wanted no prediction of their own.
+    pub absorbed: u64,
+    /// Predictions made.
+    pub predictions: u64,
+    /// Predictions acknowledged.
+    pub settled: u64,
+    /// Predictions sent a second time.
+    pub resent: u64,
+    /// Windows or states dropped because too many sources spoke.
+    pub sources_evicted: u64,
+    /// Windows begun anew because of a gap in time.
+    pub gaps: u64,
+    /// Frames without a prediction, for every reason.
+    pub lost: Vec<(Reason, u64)>,
+    /// Frames that wait.
+    pub queue: QueueView,
+    /// Time spent.
+    pub latency: LatencyView,
+}
+
+impl PipelineView {
+    /// Reads the counters of a pipeline.
+    pub fn of(
+        name: &str,
+        model: ModelView,
+        counters: &PipelineCounters,
+        queue: QueueView,
+        latency: LatencyView,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            model,
+            frames: counters.frames.get(),
+            frame_bytes: counters.frame_bytes.get(),
+            redelivered: counters.redelivered.get(),
+            absorbed: counters.absorbed.get(),
+            predictions: counters.predictions.get(),
+            settled: counters.settled.get(),
+            resent: counters.resent.get(),
+            sources_evicted: counters.sources_evicted.get(),
+            gaps: counters.gaps.get(),
+            lost: Reason::ALL.iter().map(|reason| (*reason, counters.lost(*reason).get())).collect(),
+            queue,
+            latency,
+        }
+    }
+
+    /// All frames without a prediction.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().map(|(_, count)| count).sum()
+    }
+}
+
+impl Snapshot {
+    /// What keeps the daemon from answering frames, in words; empty: it is ready.
+    pub fn not_ready(&self) -> Vec<String> {
+        let phase = match self.phase {
+            Phase::Starting => Some("models are being loaded and checked".into()),
+            Phase::Running => None,
+            Phase::Stopping => Some("the daemon is stopping".into()),
+        };
+        let down = self.links.iter().filter(|link| !link.up);
+        phase
+            .into_iter()
+            .chain(down.map(|link| format!("link `{}` to the broker is down", link.name)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Latency;
+
+    /// A daemon with two pipelines, one of them yet without a frame.
+    pub(super) fn snapshot() -> Snapshot {
+        let counters = PipelineCounters::default();
+        counters.frames.add(1000);
+        counters.frame_bytes.add(64_000);
+        counters.predictions.add(990);
+        counters.settled.add(985);
+        counters.resent.add(3);
+        counters.lost(Reason::Malformed).add(7);
+        counters.lost(Reason::Stale).add(3);
+        let latencies = Latencies::new();
+        for i in 1..=100 {
+            latencies.record(&Latency {
+                queue_us: i,
+                decode_us: 2 * i,
+                featurize_us: 5,
+                infer_us: 1000,
+                total_us: 2000 + i,
+            });
+        }
+        latencies.rotate();
+        let model = |name: &str| ModelView { name: name.into(), version: "1.2.0".into() };
+        let queue = QueueView { depth_frames: 4, bytes: 4096 };
+        let link = LinkCounters::default();
+        link.connects.bump();
+        link.up.store(1, Ordering::Relaxed);
+        Snapshot {
+            device: "press-07".into(),
+            version: "0.1.0".into(),
+            at: UnixMicros(1_709_251_199_000_001),
+            clock_synced: true,
+            uptime: Duration::from_millis(61_500),
+            phase: Phase::Running,
+            links: vec![LinkView::of("intake", &link), LinkView::of("publish", &link)],
+            outbox: OutboxView { depth_predictions: 5, bytes: 2500, max_bytes: 1 << 26 },
+            pipelines: vec![
+                PipelineView::of("screw", model("pitting"), &counters, queue, latencies.view()),
+                PipelineView::of(
+                    "an \"odd\" one",
+                    model("cooler"),
+                    &PipelineCounters::default(),
+                    QueueView::default(),
+                    Latencies::new().view(),
+                ),
+            ],
+            memory: Some(Memory { resident_bytes: 30_000_000, peak_bytes: 40_000_000 }),
+        }
+    }
+
+    #[test]
+    fn readiness_names_all_that_is_missing() {
+        let mut snapshot = snapshot();
+        assert_eq!(snapshot.not_ready(), Vec::<String>::new());
+        snapshot.phase = Phase::Starting;
+        snapshot.links[1].up = false;
+        assert_eq!(
+            snapshot.not_ready(),
+            ["models are being loaded and checked", "link `publish` to the broker is down"]
+        );
+    }
+
+    #[test]
+    fn a_view_says_what_the_counters_say() {
+        let snapshot = snapshot();
+        let [busy, idle] = &snapshot.pipelines[..] else { panic!("two pipelines") };
+        assert_eq!((busy.frames, busy.predictions, busy.lost_total()), (1000, 990, 10));
+        assert_eq!((idle.frames, idle.lost_total()), (0, 0));
+        assert!(snapshot.links.iter().all(|link| link.up && link.connects == 1));
+    }
+}
