@@ -4,12 +4,13 @@
 //! Promise: whatever `run` would refuse at boot is told here, without connecting to anything.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::{Exit, Failure};
-use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, agree};
+use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
 
 /// Tell every mistake in a configuration, its models and their golden cases
 #[derive(Debug, clap::Args)]
@@ -32,37 +33,41 @@ pub fn default_config() -> PathBuf {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.config.unwrap_or_else(default_config);
-    let (config, complaints) = match Config::read(&path) {
-        Ok(config) => {
-            let (models, complaints) = complaints(&config);
-            (Some((config, models)), complaints)
+    let mut complaints = Vec::new();
+    let config = match Config::read(&path) {
+        Ok(config) => Some(config),
+        Err(ConfigError::Wrong(wrong)) => {
+            complaints = wrong.0;
+            None
         }
-        Err(ConfigError::Wrong(complaints)) => (None, complaints.0),
         Err(error @ ConfigError::Read { .. }) if !args.json => return Err(Failure::new(Exit::Config, error)),
         Err(error @ ConfigError::Read { .. }) => {
             let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
             let message = format!("{error}{cause}");
-            (None, vec![Complaint { file: path.clone(), line: 1, column: 1, message }])
+            complaints.push(Complaint { file: path.clone(), line: 1, column: 1, message });
+            None
         }
     };
-    if args.json {
-        println!("{}", json!({"ok": complaints.is_empty(), "complaints": listed(&complaints)}));
-    } else {
-        for complaint in &complaints {
-            println!("{complaint}");
+    // The places of keys come from the text; if the file has gone meanwhile, its first line must do.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some(config) = &config {
+        complaints.extend(certificates(config, &text));
+    }
+    let models = models(config.as_ref(), &path, &text, &mut complaints);
+    let said = match &config {
+        _ if args.json => {
+            format!("{}\n", json!({"ok": complaints.is_empty(), "complaints": listed(&complaints)}))
         }
+        Some(config) if complaints.is_empty() => summary(config, &models),
+        _ => complaints.iter().map(|complaint| format!("{complaint}\n")).collect(),
+    };
+    // Whoever closes the pipe early has read enough; the exit code still holds.
+    let _ = std::io::stdout().write_all(said.as_bytes());
+    match complaints.len() {
+        0 => Ok(()),
+        1 => Err(Failure::new(Exit::Config, format!("{}: 1 complaint", path.display()))),
+        n => Err(Failure::new(Exit::Config, format!("{}: {n} complaints", path.display()))),
     }
-    if !complaints.is_empty() {
-        let count = match complaints.len() {
-            1 => "1 complaint".to_owned(),
-            n => format!("{n} complaints"),
-        };
-        return Err(Failure::new(Exit::Config, format!("{}: {count}", path.display())));
-    }
-    if let (Some((config, models)), false) = (config, args.json) {
-        print!("{}", summary(&config, &models));
-    }
-    Ok(())
 }
 
 fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
@@ -77,43 +82,45 @@ fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
     complaints.iter().map(object).collect()
 }
 
-/// Cards by model name, and everything that is wrong beyond the config's own text: files it names,
-/// cards, models.
-fn complaints(config: &Config) -> (BTreeMap<String, Card>, Vec<Complaint>) {
-    // The places of keys come from the text; if the file has gone meanwhile, its first line must do.
-    let text = std::fs::read_to_string(&config.file).unwrap_or_default();
-    let mut complaints = certificates(config, &text);
-    let mut cards: BTreeMap<String, Card> = BTreeMap::new();
-    let mut refused: Vec<&str> = Vec::new();
-    for (index, pipeline) in config.pipelines.iter().enumerate() {
-        let model = pipeline.model.as_str();
-        if refused.contains(&model) {
+/// Cards by folder. What is wrong with them, with their models, and between a model and its pipeline
+/// joins the complaints; so it does when the config itself is wrong (`config` is `None`).
+fn models(
+    config: Option<&Config>,
+    file: &Path,
+    text: &str,
+    complaints: &mut Vec<Complaint>,
+) -> BTreeMap<PathBuf, Card> {
+    let mut cards: BTreeMap<PathBuf, Card> = BTreeMap::new();
+    let mut refused: Vec<PathBuf> = Vec::new();
+    for (index, folder) in agree::model_folders(text, file, &ThisMachine) {
+        if refused.contains(&folder) {
             continue;
         }
-        if !cards.contains_key(model) {
-            let folder = config.models.join(model);
+        if !cards.contains_key(&folder) {
             if !folder.is_dir() {
-                let message =
-                    format!("there is no model folder {}; {}", folder.display(), remedy(&config.models));
-                complaints.push(agree::at(&config.file, &text, index, &["model"], message));
-                refused.push(model);
+                let parent = folder.parent().unwrap_or(Path::new(""));
+                let message = format!("there is no model folder {}; {}", folder.display(), remedy(parent));
+                complaints.push(agree::at(file, text, index, &["model"], message));
+                refused.push(folder);
                 continue;
             }
             match Card::read(&folder) {
                 Ok(card) => {
                     complaints.extend(check_model(&card).err());
-                    cards.insert(model.to_owned(), card);
+                    cards.insert(folder.clone(), card);
                 }
                 Err(wrong) => {
                     complaints.extend(wrong.0);
-                    refused.push(model);
+                    refused.push(folder);
                     continue;
                 }
             }
         }
-        complaints.extend(agree::complaints(config, &text, index, &cards[model]));
+        if let Some(config) = config {
+            complaints.extend(agree::complaints(config, text, index, &cards[&folder]));
+        }
     }
-    (cards, complaints)
+    cards
 }
 
 /// What to do about a model that is not there: the folders that are.
@@ -158,7 +165,7 @@ fn check_model(_card: &Card) -> Result<(), Complaint> {
 }
 
 /// What was understood, for people.
-fn summary(config: &Config, models: &BTreeMap<String, Card>) -> String {
+fn summary(config: &Config, models: &BTreeMap<PathBuf, Card>) -> String {
     let broker = &config.broker;
     let scheme = if broker.tls.is_some() { "mqtts" } else { "mqtt" };
     // An IPv6 address is only one behind brackets.

@@ -305,7 +305,6 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -356,7 +355,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_in_file_order() {
-        let text = "speed_mm_per_s = 11\nnam = \"a\"\nstops = [\"1\", true]\non = 1\n\n[[robot]]\narms = -1\n[[robot]]\nlegs = 2\n";
+        let text = "speed_mm_per_s = 11\nnam = \"a\"\nstops = [\"1\", true]\non = 1\n\n[[robot]]\narms \
+            = -1\n[[robot]]\nlegs = 2\n";
         assert_eq!(
             complaints(text),
             [

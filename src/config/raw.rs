@@ -288,7 +288,8 @@ impl super::document::Written for QosNumber {
                 reader.complain(
                     value.span().start,
                     format!(
-                        "{name} is 2; lineside takes no part in the handshake of exactly-once delivery: use 1, under which a repeated prediction carries the same id"
+                        "{name} is 2; lineside takes no part in the handshake of exactly-once \
+                             delivery: use 1, under which a repeated prediction carries the same id"
                     ),
                 );
                 None
