@@ -1,12 +1,197 @@
-//! `lineside check`.
+//! `lineside check`: the config, the cards it names, their models and golden cases; all complaints at
+//! once.
+//!
+//! Promise: whatever `run` would refuse at boot is told here, without connecting to anything.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
 
 use super::{Exit, Failure};
+use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
 
-/// Checks.
+/// Tell every mistake in a configuration, its models and their golden cases
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Configuration; default: lineside.toml here, else /etc/lineside/lineside.toml
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One JSON object for a machine: {ok, complaints: [{file, line, column, message}]}
+    #[arg(long)]
+    json: bool,
+}
+
+/// The config that a verb without `-c` means: `lineside.toml` here, else the system's.
+pub fn default_config() -> PathBuf {
+    let here = PathBuf::from("lineside.toml");
+    let system = PathBuf::from("/etc/lineside/lineside.toml");
+    if !here.exists() && system.exists() { system } else { here }
+}
 
 /// Runs the verb.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Software, "not built yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let path = args.config.unwrap_or_else(default_config);
+    let mut complaints = Vec::new();
+    let config = match Config::read(&path) {
+        Ok(config) => Some(config),
+        Err(ConfigError::Wrong(wrong)) => {
+            complaints = wrong.0;
+            None
+        }
+        Err(error @ ConfigError::Read { .. }) if !args.json => return Err(Failure::new(Exit::Config, error)),
+        Err(error @ ConfigError::Read { .. }) => {
+            let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
+            let message = format!("{error}{cause}");
+            complaints.push(Complaint { file: path.clone(), line: 1, column: 1, message });
+            None
+        }
+    };
+    // The places of keys come from the text; if the file has gone meanwhile, its first line must do.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some(config) = &config {
+        complaints.extend(certificates(config, &text));
+    }
+    let models = models(config.as_ref(), &path, &text, &mut complaints);
+    let said = match &config {
+        _ if args.json => {
+            format!("{}\n", json!({"ok": complaints.is_empty(), "complaints": listed(&complaints)}))
+        }
+        Some(config) if complaints.is_empty() => summary(config, &models),
+        _ => complaints.iter().map(|complaint| format!("{complaint}\n")).collect(),
+    };
+    // Whoever closes the pipe early has read enough; the exit code still holds.
+    let _ = std::io::stdout().write_all(said.as_bytes());
+    match complaints.len() {
+        0 => Ok(()),
+        1 => Err(Failure::new(Exit::Config, format!("{}: 1 complaint", path.display()))),
+        n => Err(Failure::new(Exit::Config, format!("{}: {n} complaints", path.display()))),
+    }
+}
+
+fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
+    let object = |complaint: &Complaint| {
+        json!({
+            "file": complaint.file.display().to_string(),
+            "line": complaint.line,
+            "column": complaint.column,
+            "message": complaint.message,
+        })
+    };
+    complaints.iter().map(object).collect()
+}
+
+/// Cards by folder. What is wrong with them, with their models, and between a model and its pipeline
+/// joins the complaints; so it does when the config itself is wrong (`config` is `None`).
+fn models(
+    config: Option<&Config>,
+    file: &Path,
+    text: &str,
+    complaints: &mut Vec<Complaint>,
+) -> BTreeMap<PathBuf, Card> {
+    let mut cards: BTreeMap<PathBuf, Card> = BTreeMap::new();
+    let mut refused: Vec<PathBuf> = Vec::new();
+    for (index, folder) in agree::model_folders(text, file, &ThisMachine) {
+        if refused.contains(&folder) {
+            continue;
+        }
+        if !cards.contains_key(&folder) {
+            if !folder.is_dir() {
+                let parent = folder.parent().unwrap_or(Path::new(""));
+                let message = format!("there is no model folder {}; {}", folder.display(), remedy(parent));
+                complaints.push(agree::at(file, text, index, &["model"], message));
+                refused.push(folder);
+                continue;
+            }
+            match Card::read(&folder) {
+                Ok(card) => {
+                    complaints.extend(check_model(&card).err());
+                    cards.insert(folder.clone(), card);
+                }
+                Err(wrong) => {
+                    complaints.extend(wrong.0);
+                    refused.push(folder);
+                    continue;
+                }
+            }
+        }
+        if let Some(config) = config {
+            complaints.extend(agree::complaints(config, text, index, &cards[&folder]));
+        }
+    }
+    cards
+}
+
+/// What to do about a model that is not there: the folders that are.
+fn remedy(models: &Path) -> String {
+    let Ok(entries) = std::fs::read_dir(models) else {
+        return format!("the model path {} cannot be read; set [models] path", models.display());
+    };
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
+        .filter(|path| path.join("model.toml").is_file())
+        .filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()))
+        .collect();
+    names.sort();
+    match names.len() {
+        0 => format!("{} holds no model; copy one there, or set [models] path", models.display()),
+        1..=20 => format!("{} has {}", models.display(), names.join(", ")),
+        n => format!("{} has {n} others", models.display()),
+    }
+}
+
+/// Certificates that cannot be opened: `run` would fail to connect, again and again.
+fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
+    let Some(tls) = &config.broker.tls else { return Vec::new() };
+    let identity = tls.identity.as_ref();
+    let files = [
+        ("ca_file", tls.ca_file.as_ref()),
+        ("cert_file", identity.map(|(cert, _)| cert)),
+        ("key_file", identity.map(|(_, key)| key)),
+    ];
+    let wrong = |(key, path): (&str, Option<&PathBuf>)| {
+        let path = path?;
+        let error = std::fs::read(path).err()?;
+        let message = format!("{key} {} cannot be read: {error}", path.display());
+        Some(agree::at_key(&config.file, text, &["broker", key], message))
+    };
+    files.into_iter().filter_map(wrong).collect()
+}
+
+/// The model behind a card: its bytes, its graph, its golden cases. THE ENGINE IS CALLED HERE.
+fn check_model(_card: &Card) -> Result<(), Complaint> {
+    Ok(())
+}
+
+/// What was understood, for people.
+fn summary(config: &Config, models: &BTreeMap<PathBuf, Card>) -> String {
+    let broker = &config.broker;
+    let scheme = if broker.tls.is_some() { "mqtts" } else { "mqtt" };
+    // An IPv6 address is only one behind brackets.
+    let host = if broker.host.contains(':') { format!("[{}]", broker.host) } else { broker.host.clone() };
+    let login = broker.login.as_ref().map_or(String::new(), |(user, _)| format!(" as {user}"));
+    let mut lines = vec![
+        format!("{}: all well", config.file.display()),
+        format!(
+            "  device    {} on {}, {} worker(s)",
+            config.device.id, config.device.board.name, config.runtime.workers
+        ),
+        format!("  broker    {scheme}://{host}:{}{login}", broker.port),
+        format!("  outbox    {}, at most {} bytes", config.outbox.path.display(), config.outbox.max_bytes),
+    ];
+    if let Some(listen) = config.http {
+        lines.push(format!("  http      {listen}"));
+    }
+    for pipeline in &config.pipelines {
+        let SourceKind::Mqtt { topic, .. } = &pipeline.source.kind;
+        lines.push(format!(
+            "  pipeline  {}: {topic} → {} → {}",
+            pipeline.name, pipeline.model, pipeline.publish.topic
+        ));
+    }
+    for card in models.values() {
+        lines.push(format!("  model     {} {}: {}", card.name, card.version, card.summary));
+    }
+    lines.join("\n") + "\n"
 }

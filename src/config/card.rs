@@ -1,7 +1,11 @@
 //! The card: what belongs to a model and not to a site. `models/NAME/model.toml`, as meant.
 //!
 //! Units and order are those of training: whoever trained the model writes them down once, here.
+//! Its keys are in `raw`, its rules in `check`: [`Card::read`] tells every mistake at once.
 //! Not here: reading golden cases or the graph itself (`engine`).
+
+mod check;
+pub(super) mod raw;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -375,4 +379,21 @@ pub enum Activation {
 pub struct Golden {
     /// Largest accepted |ours − theirs| ÷ largest |theirs| of the tensor.
     pub tolerance: f32,
+}
+
+/// The free tables of a card: for people, `inspect` and model pages; nothing decides by them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CardNotes {
+    /// `[provenance]`: where data and weights come from. Tables in it are named with dots.
+    pub provenance: Vec<(String, Note)>,
+    /// `[quality]`: what was measured.
+    pub quality: Vec<(String, Note)>,
+}
+
+/// One entry of a free table.
+#[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "each variant is what it holds")]
+pub enum Note {
+    Text(String),
+    Number(f64),
 }

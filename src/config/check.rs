@@ -1,1 +1,616 @@
-//! Rules.
+//! From the config as written to the config as meant: the rules, every complaint at once.
+//!
+//! Pure: files and the environment come in as a [`World`]. Each rule complains at the key that should
+//! change, names what it saw and what would do, and holds its tongue about keys that are broken
+//! already.
+
+mod pipeline;
+
+use std::net::SocketAddr;
+use std::num::{NonZeroU64, NonZeroUsize};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::document::{self, Field, Reader, shorten};
+use super::raw::{RawBroker, RawConfig, RawDevice, RawHttp, RawModels, RawOutbox, RawRuntime};
+use super::world::{ThisMachine, World};
+use super::{
+    Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Runtime, Tls, address, topic,
+};
+
+pub(crate) use pipeline::{band, is_folder_name};
+
+impl Config {
+    /// Reads and checks a file, with this machine's environment, host name and password files.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let bytes =
+            std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = utf8(&bytes, path).map_err(ConfigError::Wrong)?;
+        Self::parse(text, path, &ThisMachine).map_err(ConfigError::Wrong)
+    }
+
+    /// Checks the text of a config that lies at `file`; relative paths in it start at its folder.
+    pub fn parse(text: &str, file: &Path, world: &dyn World) -> Result<Self, Complaints> {
+        document::read::<RawConfig, _>(text, file, Some(world), |raw, reader| {
+            Rules { folder: file.parent().unwrap_or(Path::new("")), file, world, reader }.config(&raw)
+        })
+    }
+}
+
+/// A file's text; the complaint points at the first byte that is none.
+pub(crate) fn utf8<'b>(bytes: &'b [u8], file: &Path) -> Result<&'b str, Complaints> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = error.valid_up_to();
+        let before = std::str::from_utf8(&bytes[..good]).expect("valid up to here");
+        let (line, column) = document::place(before, good);
+        let message = format!("byte {:#04x} is not UTF-8; save the file as UTF-8", bytes[good]);
+        Complaints(vec![Complaint { file: file.to_owned(), line, column, message }])
+    })
+}
+
+struct Rules<'r, 'w> {
+    file: &'r Path,
+    folder: &'r Path,
+    world: &'r dyn World,
+    reader: &'r mut Reader<'w>,
+}
+
+impl Rules<'_, '_> {
+    fn complain(&mut self, at: usize, message: impl Into<String>) {
+        self.reader.complain(at, message);
+    }
+
+    fn config(&mut self, raw: &RawConfig) -> Option<Config> {
+        let device = match raw.device.table() {
+            Some((at, device)) => self.device(device, at),
+            None => None,
+        };
+        let broker = raw.broker.table().and_then(|(_, broker)| self.broker(broker, device.as_ref()));
+        let outbox = raw.outbox.table().and_then(|(_, outbox)| self.outbox(outbox));
+        let models = raw.models.table().and_then(|(_, models)| self.models(models));
+        let http = match &raw.http {
+            Field::Absent => Some(None),
+            http => http.table().and_then(|(_, http)| self.http(http)).map(Some),
+        };
+        let runtime = raw.runtime.table().and_then(|(_, runtime)| self.runtime(runtime, device.as_ref()));
+        let pipelines = match &raw.pipeline {
+            Field::Given(list) => self.pipelines(list, device.as_ref()),
+            _ => None,
+        };
+        Some(Config {
+            file: self.file.to_owned(),
+            device: device?,
+            broker: broker?,
+            outbox: outbox?,
+            models: models?,
+            http: http?,
+            runtime: runtime?,
+            pipelines: pipelines?,
+        })
+    }
+
+    fn device(&mut self, raw: &RawDevice, at: usize) -> Option<Device> {
+        let id = match &raw.id {
+            Field::Given(id) => match topic::level_fault(id.get_ref()) {
+                None => Some(id.get_ref().clone()),
+                Some(fault) => {
+                    let seen = shorten(id.get_ref());
+                    self.complain(id.span().start, format!("id is {seen:?}: {fault}"));
+                    None
+                }
+            },
+            Field::Broken => None,
+            Field::Absent | Field::Default(_) => match self.world.host_name() {
+                Some(name) if topic::level_fault(&name).is_none() => Some(name),
+                Some(name) => {
+                    self.complain(
+                        at,
+                        format!(
+                            "the host's name {:?} cannot stand in a topic; set id in [device]",
+                            shorten(&name)
+                        ),
+                    );
+                    None
+                }
+                None => {
+                    self.complain(at, "the host has no name that could be read; set id in [device]");
+                    None
+                }
+            },
+        };
+        let board = raw.board.value().and_then(|name| match Board::named(name) {
+            Ok(board) => Some(board),
+            Err(why) => {
+                self.complain(raw.board.at().unwrap_or(at), why);
+                None
+            }
+        });
+        Some(Device { id: id?, board: board? })
+    }
+
+    fn broker(&mut self, raw: &RawBroker, device: Option<&Device>) -> Option<Broker> {
+        let address = raw.url.given().and_then(|url| match address::parse(url.get_ref()) {
+            Ok(address) => Some(address),
+            Err(why) => {
+                self.complain(url.span().start, format!("url: {why}"));
+                None
+            }
+        });
+        let login = self.login(raw);
+        let ca_file = self.path(&raw.ca_file, "ca_file");
+        let cert_file = self.path(&raw.cert_file, "cert_file");
+        let key_file = self.path(&raw.key_file, "key_file");
+        for (one, other, has, wants) in [
+            (&raw.cert_file, &raw.key_file, "cert_file", "key_file"),
+            (&raw.key_file, &raw.cert_file, "key_file", "cert_file"),
+        ] {
+            if let (Some(at), false) = (one.at(), other.is_written()) {
+                self.complain(
+                    at,
+                    format!(
+                        "{has} stands without {wants}; a certificate is used together with its \
+                     key: add {wants} or remove {has}"
+                    ),
+                );
+            }
+        }
+        let tls = match &address {
+            Some(address) if !address.tls => {
+                for (file, name) in
+                    [(&raw.ca_file, "ca_file"), (&raw.cert_file, "cert_file"), (&raw.key_file, "key_file")]
+                {
+                    if let Some(at) = file.at() {
+                        self.complain(
+                            at,
+                            format!(
+                                "{name} is used with mqtts:// only, and url says mqtt://, which \
+                             encrypts nothing; change url or remove {name}"
+                            ),
+                        );
+                    }
+                }
+                None
+            }
+            _ => Some(Tls { ca_file, identity: cert_file.zip(key_file) }),
+        };
+        let client_id = match &raw.client_id {
+            Field::Absent | Field::Default(_) => device.map(|device| format!("lineside-{}", device.id)),
+            Field::Broken => None,
+            Field::Given(id) => {
+                const LONGEST_BYTES: usize = 256;
+                let id_text = id.get_ref();
+                if id_text.is_empty()
+                    || id_text.len() > LONGEST_BYTES
+                    || id_text.chars().any(char::is_control)
+                {
+                    self.complain(
+                        id.span().start,
+                        format!(
+                            "client_id is {:?}; it must have 1 to {LONGEST_BYTES} bytes and no \
+                         control characters",
+                            shorten(id_text)
+                        ),
+                    );
+                    None
+                } else {
+                    Some(id_text.clone())
+                }
+            }
+        };
+        // Only one version can be read so far; a later one is refused by its word.
+        raw.protocol.value()?;
+        let address = address?;
+        Some(Broker {
+            host: address.host,
+            port: address.port,
+            tls,
+            login: login?,
+            client_id: client_id?,
+            keep_alive: secs(&raw.keep_alive_secs)?,
+            connect_timeout: secs(&raw.connect_timeout_secs)?,
+            max_inflight: u16::try_from(*raw.max_inflight.value()?).ok()?,
+        })
+    }
+
+    /// `Some(None)`: no login is wanted. `None`: a complaint was made.
+    fn login(&mut self, raw: &RawBroker) -> Option<Option<(String, String)>> {
+        if let (Some(_), Some(at)) = (raw.password.at(), raw.password_file.at()) {
+            self.complain(at, "password and password_file are both given; keep one");
+            return None;
+        }
+        if let (Some(at), false) = (raw.password.at().or(raw.password_file.at()), raw.username.is_written()) {
+            self.complain(
+                at,
+                "a password stands without username; MQTT sends none without a name: add username",
+            );
+            return None;
+        }
+        let password = match (&raw.password, &raw.password_file) {
+            (Field::Given(password), _) => password.get_ref().clone(),
+            (_, Field::Given(file)) => {
+                let path = self.path(&raw.password_file, "password_file")?;
+                match self.world.read(&path) {
+                    Ok(text) => text.trim_end_matches(['\r', '\n']).to_owned(),
+                    Err(error) => {
+                        self.complain(
+                            file.span().start,
+                            format!("password_file {} cannot be read: {error}", path.display()),
+                        );
+                        return None;
+                    }
+                }
+            }
+            (Field::Broken, _) | (_, Field::Broken) => return None,
+            _ => String::new(),
+        };
+        match &raw.username {
+            Field::Given(name) if name.get_ref().is_empty() => {
+                self.complain(name.span().start, "username is empty; name a user, or remove it");
+                None
+            }
+            Field::Given(name) => {
+                // MQTT 3.1.1 §1.5.3: strings and binary data have a length of 16 bits.
+                if name.get_ref().len() > 65_535 || password.len() > 65_535 {
+                    self.complain(
+                        name.span().start,
+                        "username and password have at most 65535 bytes in MQTT",
+                    );
+                    return None;
+                }
+                Some(Some((name.get_ref().clone(), password)))
+            }
+            Field::Broken => None,
+            Field::Absent | Field::Default(_) => Some(None),
+        }
+    }
+
+    fn outbox(&mut self, raw: &RawOutbox) -> Option<Outbox> {
+        let path = match &raw.path {
+            Field::Absent => Some(self.folder.join("outbox")),
+            path => self.path(path, "path"),
+        };
+        Some(Outbox {
+            path: path?,
+            max_bytes: NonZeroU64::new(*raw.max_bytes.value()?)?,
+            when_full: *raw.when_full.value()?,
+        })
+    }
+
+    fn models(&mut self, raw: &RawModels) -> Option<PathBuf> {
+        match &raw.path {
+            Field::Absent => Some(self.folder.join("models")),
+            path => self.path(path, "path"),
+        }
+    }
+
+    fn http(&mut self, raw: &RawHttp) -> Option<SocketAddr> {
+        let listen = raw.listen.given()?;
+        let text = listen.get_ref();
+        if let Ok(address) = text.parse() {
+            return Some(address);
+        }
+        let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok()).unwrap_or(8000);
+        self.complain(
+            listen.span().start,
+            format!(
+                "listen is {:?}; expected an address and a port: \"127.0.0.1:{port}\" \
+                     for this machine only, \"0.0.0.0:{port}\" for every network",
+                shorten(text)
+            ),
+        );
+        None
+    }
+
+    fn runtime(&mut self, raw: &RawRuntime, device: Option<&Device>) -> Option<Runtime> {
+        let workers = match &raw.workers {
+            Field::Absent => device?.board.workers.unwrap_or_else(|| self.world.cores()),
+            workers => positive(workers)?,
+        };
+        Some(Runtime {
+            workers,
+            shutdown_deadline: secs(&raw.shutdown_secs)?,
+            stats_period: secs(&raw.stats_secs)?,
+            log_format: *raw.log_format.value()?,
+        })
+    }
+
+    /// A path as it can be opened; `None` where none is given, or after a complaint.
+    fn path(&mut self, field: &Field<String>, key: &str) -> Option<PathBuf> {
+        let path = field.given()?;
+        if path.get_ref().is_empty() || path.get_ref().contains('\0') {
+            self.complain(path.span().start, format!("{key} is {:?}; expected a path", path.get_ref()));
+            return None;
+        }
+        Some(self.folder.join(path.get_ref()))
+    }
+}
+
+fn secs(field: &Field<u64>) -> Option<Duration> {
+    field.value().map(|secs| Duration::from_secs(*secs))
+}
+
+fn positive(field: &Field<u64>) -> Option<NonZeroUsize> {
+    // A 32-bit board cannot hold more anyway.
+    NonZeroUsize::new(usize::try_from(*field.value()?).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{EXAMPLE, LogFormat, OutboxWhenFull};
+
+    const PIPELINE: &str = "[[pipeline]]\nname = \"p\"\nmodel = \"m\"\nsource = { kind = \"mqtt\", topic = \"in\" \
+        }\ndecode = { format = \"json\" }\n";
+
+    struct Lab;
+
+    impl World for Lab {
+        fn variable(&self, name: &str) -> Option<String> {
+            (name == "SECRET").then(|| "a\"b'\n$${X}".into())
+        }
+        fn host_name(&self) -> Option<String> {
+            Some("lab-1".into())
+        }
+        fn cores(&self) -> NonZeroUsize {
+            NonZeroUsize::new(3).unwrap()
+        }
+        fn read(&self, path: &Path) -> std::io::Result<String> {
+            match path.to_str() {
+                Some("etc/pass") => Ok("from a file \r\n".into()),
+                _ => Err(std::io::ErrorKind::NotFound.into()),
+            }
+        }
+    }
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("etc/l.toml"), &Lab).map_err(|complaints| complaints.to_string())
+    }
+
+    /// A config with these lines in its `[broker]`.
+    fn broker(lines: &str) -> Result<Broker, String> {
+        parse(&format!("[broker]\n{lines}\n{PIPELINE}")).map(|config| config.broker)
+    }
+
+    #[test]
+    fn the_example_is_right_and_shows_the_defaults() {
+        let config = parse(EXAMPLE).unwrap();
+        assert_eq!(config.device.id, "lab-1");
+        assert_eq!(config.broker.client_id, "lineside-lab-1");
+        assert_eq!(config.broker.keep_alive, Duration::from_secs(15));
+        assert_eq!(config.broker.max_inflight, 100);
+        assert_eq!(config.models, Path::new("etc/models"));
+        assert_eq!(config.outbox.path, Path::new("etc/outbox"));
+        assert_eq!(config.outbox.when_full, OutboxWhenFull::DropOldest);
+        assert_eq!(config.runtime.workers.get(), 3);
+        assert_eq!(config.runtime.log_format, LogFormat::Text);
+        assert!(config.http.is_none());
+        assert!(config.broker.tls.is_none());
+        assert_eq!(config.broker.login, None);
+    }
+
+    #[test]
+    fn each_line_that_the_example_comments_out_can_be_put_in() {
+        let lines: Vec<&str> = EXAMPLE.lines().collect();
+        let is_key =
+            |line: &str| line.starts_with('#') && line[1..].starts_with(|c: char| c.is_ascii_lowercase());
+        let mut tried = 0;
+        for i in (0..lines.len()).filter(|i| is_key(lines[*i])) {
+            let mut lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
+            lines[i].remove(0);
+            if lines[i].starts_with("listen") {
+                lines[i - 1].remove(0);
+            }
+            // What belongs to TLS, to a login or to another format is told so, and nothing else is wrong.
+            for complaint in parse(&lines.join("\n")).err().iter().flat_map(|all| all.lines()) {
+                let known = [
+                    "mqtts:// only",
+                    "stands without",
+                    "means something with format",
+                    "is not set",
+                    "password_file etc/run/credentials/mqtt",
+                ];
+                assert!(
+                    known.iter().any(|known| complaint.contains(known))
+                        || complaint.contains("/run/credentials/mqtt cannot"),
+                    "{complaint}"
+                );
+            }
+            tried += 1;
+        }
+        assert!(tried > 30, "{tried}");
+    }
+
+    #[test]
+    fn many_different_mistakes_are_told_at_once_and_in_file_order() {
+        let text = r##"
+[device]
+id = "a/b"
+board = "raspbery-pi-4"
+
+[broker]
+url = "mqtt://localhost:0"
+keep_alive_secs = 0
+password = "${NOT_SET}"
+cert_file = "c.pem"
+protocol = "5"
+max_inflight = "5"
+
+[outbox]
+when_ful = "block"
+
+[http]
+listen = "localhost:8000"
+
+[[pipeline]]
+name = "one"
+model = "../secret"
+threshold = 0.9
+uncertain = [0.2, 0.4]
+[pipeline.source]
+kind = "mqtt"
+topic = "a/#/b"
+qos = 2
+queue_frames = 0
+[pipeline.decode]
+format = "jpg"
+
+[[pipeline]]
+name = "one"
+model = "m"
+[pipeline.source]
+kind = "serial"
+[pipeline.decode]
+format = "csv"
+separator = "ab"
+[pipeline.publish]
+topic = "out/#"
+error_topic = "out/{camera}"
+retain = "yes"
+"##;
+        let found = parse(text).unwrap_err();
+        let expected = [
+            "3:6: id is \"a/b\"",
+            "4:9: the board \"raspbery-pi-4\" is unknown; did you mean \"raspberry-pi-4\"?",
+            "7:7: url: the port is \"0\"",
+            "8:19: keep_alive_secs is 0; it must be 5 to 65535",
+            "9:12: password: the environment variable NOT_SET is not set",
+            "10:13: cert_file stands without key_file",
+            "11:12: protocol = \"5\": MQTT 5 is not supported yet",
+            "12:16: max_inflight is the string \"5\"; expected a whole number from 1 to \
+                65535; leave out the quotes",
+            "15:1: unknown key `when_ful` in outbox; did you mean `when_full`?",
+            "18:10: listen is \"localhost:8000\"",
+            "22:9: model is \"../secret\"",
+            "23:13: threshold is 0.9, outside uncertain [0.2, 0.4]",
+            "27:9: topic \"a/#/b\": `#` may only be the last level",
+            "28:7: qos is 2; lineside takes no part in the handshake of exactly-once delivery",
+            "29:16: queue_frames is 0; it must be 1 to 1000000",
+            "31:10: format is \"jpg\"; expected \"image\", \"json\", \"csv\", \"f32le\" or \"i16le\"",
+            "34:8: name \"one\" belongs to an earlier pipeline",
+            "37:8: kind = \"serial\": serial sources are not built yet",
+            "40:13: separator is \"ab\"",
+            "42:9: topic \"out/#\": wildcards",
+            "44:10: retain is the string \"yes\"; expected true or false",
+        ];
+        let lines: Vec<&str> = found.lines().collect();
+        assert_eq!(lines.len(), expected.len(), "{found}");
+        for (line, expected) in lines.iter().zip(expected) {
+            assert!(line.starts_with(&format!("etc/l.toml:{expected}")), "{line}\nexpected {expected}");
+        }
+    }
+
+    #[test]
+    fn the_examples_of_the_reference_are_right() {
+        struct Plant;
+        impl World for Plant {
+            fn variable(&self, _: &str) -> Option<String> {
+                None
+            }
+            fn host_name(&self) -> Option<String> {
+                Some("h".into())
+            }
+            fn read(&self, _: &Path) -> std::io::Result<String> {
+                Ok("secret".into())
+            }
+        }
+        let page = include_str!("../../docs/configuration.md");
+        let blocks: Vec<&str> =
+            page.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert_eq!(blocks.len(), 2);
+        for block in blocks {
+            let read = Config::parse(block, Path::new("l.toml"), &Plant);
+            assert!(read.is_ok(), "{}", read.unwrap_err());
+        }
+    }
+
+    #[test]
+    fn an_empty_file_says_what_a_config_needs() {
+        let found = parse("").unwrap_err();
+        assert_eq!(
+            found,
+            "etc/l.toml:1:1: [broker] is missing; every file has one\netc/l.toml:1:1: \
+                [[pipeline]] is missing; every file has one"
+        );
+        assert!(
+            parse("pipeline = []\n[broker]\nurl = \"mqtt://a\"\n")
+                .unwrap_err()
+                .contains("there is no pipeline")
+        );
+    }
+
+    #[test]
+    fn tls_comes_with_the_systems_authorities_or_ones_own() {
+        let plain = broker("url = \"mqtts://b\"").unwrap();
+        assert_eq!(plain.port, 8883);
+        let tls = plain.tls.unwrap();
+        assert!(tls.ca_file.is_none() && tls.identity.is_none());
+        let own =
+            broker("url = \"mqtts://b\"\nca_file = \"/abs/ca.pem\"\ncert_file = \"c\"\nkey_file = \"k\"")
+                .unwrap();
+        let tls = own.tls.unwrap();
+        assert_eq!(tls.ca_file.unwrap(), Path::new("/abs/ca.pem"));
+        assert_eq!(tls.identity.unwrap(), (PathBuf::from("etc/c"), PathBuf::from("etc/k")));
+        let found = broker("url = \"mqtt://b\"\nca_file = \"ca.pem\"").unwrap_err();
+        assert!(found.contains("l.toml:3:11: ca_file is used with mqtts:// only"), "{found}");
+    }
+
+    #[test]
+    fn a_password_comes_from_anywhere_and_stays_as_it_is() {
+        let login = |lines: &str| broker(&format!("url = \"mqtt://b\"\n{lines}")).map(|broker| broker.login);
+        let with = |password: &str| Ok(Some(("u".to_owned(), password.to_owned())));
+        assert_eq!(login("username = \"u\""), with(""));
+        assert_eq!(login("username = \"u\"\npassword = \"x$$y$z\""), with("x$y$z"));
+        assert_eq!(login("username = \"u\"\npassword = \"${SECRET}\""), with("a\"b'\n$${X}"));
+        assert_eq!(login("username = \"u\"\npassword_file = \"pass\""), with("from a file "));
+        for (lines, why) in [
+            ("password = \"x\"", "without username"),
+            ("password_file = \"pass\"", "without username"),
+            ("username = \"u\"\npassword = \"hush\"\npassword_file = \"pass\"", "both given"),
+            ("username = \"u\"\npassword_file = \"nowhere\"", "password_file etc/nowhere cannot be read"),
+            ("username = \"\"", "username is empty"),
+        ] {
+            let found = login(lines).unwrap_err();
+            assert!(found.contains(why) && !found.contains("hush"), "{found}");
+        }
+    }
+
+    #[test]
+    fn the_debug_form_of_a_broker_keeps_the_password() {
+        let broker = broker("url = \"mqtt://b\"\nusername = \"u\"\npassword = \"hush\"").unwrap();
+        assert!(!format!("{broker:?}").contains("hush"));
+    }
+
+    #[test]
+    fn a_host_without_a_usable_name_asks_for_an_id() {
+        let text = format!("[broker]\nurl = \"mqtt://b\"\n{PIPELINE}");
+        let nameless = |_: &str| -> Option<String> { None };
+        let found = Config::parse(&text, Path::new("l.toml"), &nameless).unwrap_err();
+        assert_eq!(found.0.len(), 1, "{found}");
+        assert!(found.to_string().contains("set id in [device]"));
+        let named = format!("[device]\nid = \"x\"\n{text}");
+        assert_eq!(Config::parse(&named, Path::new("l.toml"), &nameless).unwrap().device.id, "x");
+    }
+
+    #[test]
+    fn http_listens_on_an_address_and_workers_may_be_fixed() {
+        let text = format!(
+            "[broker]\nurl = \"mqtt://b\"\n[http]\nlisten = \"[::1]:80\"\n[runtime]\nworkers = 7\n{PIPELINE}"
+        );
+        let config = parse(&text).unwrap();
+        assert_eq!(config.http, Some("[::1]:80".parse().unwrap()));
+        assert_eq!(config.runtime.workers.get(), 7);
+        let found = parse(&text.replace("[::1]:80", ":9000")).unwrap_err();
+        assert!(found.contains("\"127.0.0.1:9000\""), "{found}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_says_where_and_one_that_is_not_there_why() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("l.toml");
+        std::fs::write(&path, b"[broker]\nurl = \"\xff\"\n").unwrap();
+        let found = Config::read(&path).unwrap_err().to_string();
+        assert!(found.ends_with("l.toml:2:8: byte 0xff is not UTF-8; save the file as UTF-8"), "{found}");
+        let missing = Config::read(&folder.path().join("none.toml")).unwrap_err();
+        assert!(matches!(missing, ConfigError::Read { .. }), "{missing}");
+    }
+}

@@ -1,14 +1,23 @@
 //! Configuration: what a person wrote, checked, turned into values that can be used as they stand.
 //!
-//! The way: text → [`raw`] (serde, with spans) → [`check`] (rules; every complaint at once with
-//! `file:line:column`) → [`Config`]. Cards of models ([`card`]) and boards ([`board`]) go the same way.
-//! Not here: opening anything that the config names.
+//! The way: text → `document` (TOML with the place of each value) → `raw` (the keys: types, ranges,
+//! defaults, meaning) → `check` (rules that join keys; every complaint at once with
+//! `file:line:column`) → [`Config`]. Cards of models ([`card`]) and boards ([`board`]) go the same way;
+//! [`agree`] holds a pipeline against the card that it names.
+//! Not here: opening anything that the config names, but for a password file.
 
+mod address;
+pub mod agree;
 pub mod board;
 pub mod card;
-pub mod check;
+mod check;
 pub mod complaint;
-pub mod raw;
+mod document;
+mod nearest;
+mod raw;
+pub mod schema;
+pub mod topic;
+pub mod world;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -18,6 +27,26 @@ use std::time::Duration;
 pub use board::Board;
 pub use card::Card;
 pub use complaint::{Complaint, Complaints};
+pub use world::{ThisMachine, World};
+
+/// A configuration with every key explained; it passes its own check.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Why there is no config. Found at boot, never later; starting again does not help.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be opened or read.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// It was read, and this is wrong with it.
+    #[error("{0}")]
+    Wrong(Complaints),
+}
 
 /// A whole daemon, as meant.
 #[derive(Clone, Debug)]

@@ -1,1 +1,307 @@
-//! As written.
+//! The config as written: each key with its type, range, default and meaning, once.
+//!
+//! The reader, the complaints, `lineside config schema` and the test that keeps
+//! `docs/configuration.md` and the example complete are all made of these tables. Numbers carry their
+//! unit in their names. Rules that join keys are in `check`.
+
+use super::document::{Flag, List, Number, Text, Whole, keys, words};
+use super::{Format, LogFormat, OutboxWhenFull, Qos, UnknownFields, WhenFull};
+
+keys! {
+    /// A whole file.
+    RawConfig {
+        /// Who we are.
+        device: RawDevice = RawDevice::default(),
+        /// Whom we talk to.
+        broker: RawBroker [required],
+        /// Predictions on their way out, kept until the broker has acknowledged them.
+        outbox: RawOutbox = RawOutbox::default(),
+        /// Where models are found.
+        models: RawModels = RawModels::default(),
+        /// Metrics, health and readiness over HTTP. Absent: no HTTP at all.
+        http: RawHttp,
+        /// Threads, periods and the form of the log.
+        runtime: RawRuntime = RawRuntime::default(),
+        /// One source, one model, one publication; at least one of them.
+        pipeline: List<RawPipeline> [required],
+    }
+}
+
+keys! {
+    /// `[device]`
+    RawDevice {
+        /// Name of this device: a level of its topics, and part of its MQTT client id. Default: the
+        /// host's name.
+        id: Text,
+        /// What it runs on: a file of `boards/`, without `.toml`.
+        board: Text = "generic".into(),
+    }
+}
+
+keys! {
+    /// `[broker]`
+    RawBroker {
+        /// `mqtt://HOST[:1883]`, or `mqtts://HOST[:8883]` for TLS.
+        url: Text [required],
+        /// User name at the broker.
+        username: Text,
+        /// Password at the broker; better as `${NAME}` or in `password_file`.
+        password: Text,
+        /// File that holds nothing but the password; a line end after it does not count.
+        password_file: Text,
+        /// PEM file of certificate authorities for `mqtts://`. Default: the system's.
+        ca_file: Text,
+        /// PEM file of our certificate, for brokers that want to know us. Needs `key_file`.
+        cert_file: Text,
+        /// PEM file of our private key. Needs `cert_file`.
+        key_file: Text,
+        /// MQTT client id of the intake connection; the publishing one adds `-out`. Two devices
+        /// with one id throw each other out. Default: `lineside-` and the device's id.
+        client_id: Text,
+        /// Longest silence on the line, in seconds, before the broker is asked whether it is there.
+        keep_alive_secs: Whole<5, 65_535> = 15,
+        /// Give up on one attempt to connect after so many seconds.
+        connect_timeout_secs: Whole<1, 600> = 10,
+        /// Publications that may wait for their acknowledgement at once.
+        max_inflight: Whole<1, 65_535> = 100,
+        /// Version of MQTT.
+        protocol: ProtocolWord = Protocol::V3_1_1,
+    }
+}
+
+/// Version of MQTT that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    V3_1_1,
+}
+
+words! {
+    ProtocolWord: Protocol {
+        "3.1.1" => Protocol::V3_1_1,
+        refused {
+            "5" => "MQTT 5 is not supported yet; use \"3.1.1\", which every MQTT 5 broker speaks as well",
+        }
+    }
+}
+
+keys! {
+    /// `[outbox]`
+    RawOutbox {
+        /// Folder of the durable queue; a relative path starts at the config file. Default:
+        /// `outbox` beside the config file.
+        path: Text,
+        /// Bytes of predictions that may wait for the broker.
+        max_bytes: Whole<1_024, 1_099_511_627_776> = 67_108_864,
+        /// What happens when `max_bytes` are reached: the oldest prediction goes (and is counted),
+        /// or the workers wait.
+        when_full: OutboxWhenFullWord = OutboxWhenFull::DropOldest,
+    }
+}
+
+words! {
+    OutboxWhenFullWord: OutboxWhenFull {
+        "drop_oldest" => OutboxWhenFull::DropOldest,
+        "block" => OutboxWhenFull::Block,
+    }
+}
+
+keys! {
+    /// `[models]`
+    RawModels {
+        /// Folder of model folders; a relative path starts at the config file. Default: `models`
+        /// beside the config file.
+        path: Text,
+    }
+}
+
+keys! {
+    /// `[http]`
+    RawHttp {
+        /// Address and port, `127.0.0.1:8000`; `0.0.0.0:8000` for every network.
+        listen: Text [required],
+    }
+}
+
+keys! {
+    /// `[runtime]`
+    RawRuntime {
+        /// Inference threads. Default: the board's, else one a core.
+        workers: Whole<1, 256>,
+        /// Seconds that a stop waits for frames under way.
+        shutdown_secs: Whole<1, 3_600> = 10,
+        /// Seconds between two `stats` messages.
+        stats_secs: Whole<1, 86_400> = 5,
+        /// Log lines for people, or one JSON object a line.
+        log_format: LogFormatWord = LogFormat::Text,
+    }
+}
+
+words! {
+    LogFormatWord: LogFormat {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+    }
+}
+
+keys! {
+    /// `[[pipeline]]`
+    RawPipeline {
+        /// Name of the pipeline: a level of its topics, unique in the file.
+        name: Text [required],
+        /// Folder under the model path.
+        model: Text [required],
+        /// Replaces the threshold of the model's card.
+        threshold: Number,
+        /// `[low, high]`: replaces the card's band of scores for which the verdict is `uncertain`.
+        uncertain: List<Number>,
+        /// Where frames come from.
+        source: RawSource [required],
+        /// What their bytes mean.
+        decode: RawDecode [required],
+        /// Where predictions go.
+        publish: RawPublish = RawPublish::default(),
+    }
+}
+
+keys! {
+    /// `[pipeline.source]`
+    RawSource {
+        /// Kind of source.
+        kind: SourceKindWord [required],
+        /// Topic filter; a named level such as `{camera}` subscribes as `+`, and its value travels
+        /// along to the prediction.
+        topic: Text,
+        /// MQTT quality of service: 1 keeps a frame at the broker until its prediction is settled.
+        qos: QosNumber = Qos::AtLeastOnce,
+        /// Frames that may wait for a worker.
+        queue_frames: Whole<1, 1_000_000> = 8,
+        /// Bytes of frames that may wait for a worker.
+        queue_bytes: Whole<1, 1_099_511_627_776> = 67_108_864,
+        /// What happens when the queue is full.
+        when_full: WhenFullWord = WhenFull::DropOldest,
+        /// A frame that has waited for so many milliseconds is dropped before inference. Default:
+        /// never.
+        stale_after_ms: Whole<1, 86_400_000>,
+        /// A larger payload is skipped without being held. Default: 16777216, or `queue_bytes`
+        /// where that is less.
+        max_payload_bytes: Whole<1, 268_435_455>,
+        /// Origins (concrete topics) whose windows or recurrent states are kept; beyond it the one
+        /// that was silent longest is forgotten.
+        max_sources: Whole<1, 1_000_000> = 256,
+    }
+}
+
+/// Kinds of sources that are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Mqtt,
+}
+
+words! {
+    SourceKindWord: Kind {
+        "mqtt" => Kind::Mqtt,
+        refused {
+            "serial" => "serial sources are not built yet in this version; use kind = \"mqtt\"",
+            "directory" => "directory sources are not built yet in this version; use kind = \"mqtt\"",
+        }
+    }
+}
+
+words! {
+    WhenFullWord: WhenFull {
+        "drop_oldest" => WhenFull::DropOldest,
+        "drop_newest" => WhenFull::DropNewest,
+        "block" => WhenFull::Block,
+    }
+}
+
+keys! {
+    /// `[pipeline.decode]`
+    RawDecode {
+        /// What a payload is.
+        format: FormatWord [required],
+        /// JSON field whose value travels along as `frame_id`; it also makes the prediction's id.
+        id_field: Text,
+        /// JSON field with the frame's own time: RFC 3339, or seconds since 1970.
+        time_field: Text,
+        /// What to do with JSON or CSV fields that the model's card does not name.
+        unknown_fields: UnknownFieldsWord = UnknownFields::Refuse,
+        /// CSV separator, one character. Default: found out from the line (`,` `;` tab or blanks).
+        separator: Text,
+        /// Larger pictures are refused before they are unpacked.
+        max_pixels: Whole<1, 1_000_000_000> = 64_000_000,
+    }
+}
+
+words! {
+    FormatWord: Format {
+        "image" => Format::Image,
+        "json" => Format::Json,
+        "csv" => Format::Csv,
+        "f32le" => Format::F32le,
+        "i16le" => Format::I16le,
+    }
+}
+
+words! {
+    UnknownFieldsWord: UnknownFields {
+        "refuse" => UnknownFields::Refuse,
+        "ignore" => UnknownFields::Ignore,
+    }
+}
+
+keys! {
+    /// `[pipeline.publish]`
+    RawPublish {
+        /// Topic of predictions, with `{device}`, `{pipeline}` and the source's named levels.
+        topic: Text = "lineside/{device}/{pipeline}/result".into(),
+        /// Topic on which a frame without an answer is reported. Default: `topic` with `error` as
+        /// its last level.
+        error_topic: Text,
+        /// MQTT quality of service: 1 keeps a prediction until the broker has acknowledged it.
+        qos: QosNumber = Qos::AtLeastOnce,
+        /// Whether the broker keeps the last prediction for later subscribers.
+        retain: Flag = false,
+    }
+}
+
+/// 0 or 1.
+pub(crate) struct QosNumber;
+
+impl super::document::Written for QosNumber {
+    type Value = Qos;
+
+    fn expected() -> String {
+        "0 or 1".into()
+    }
+
+    fn read(
+        value: &toml::Spanned<toml::de::DeValue<'_>>,
+        name: &str,
+        reader: &mut super::document::Reader<'_>,
+    ) -> Option<Qos> {
+        // 2 is a level that MQTT knows and that we refuse with the reason; 255 leaves the rest to `Whole`.
+        match <Whole<0, 2> as super::document::Written>::read(value, name, reader)? {
+            0 => Some(Qos::AtMostOnce),
+            1 => Some(Qos::AtLeastOnce),
+            _ => {
+                reader.complain(
+                    value.span().start,
+                    format!(
+                        "{name} is 2; lineside takes no part in the handshake of exactly-once \
+                             delivery: use 1, under which a repeated prediction carries the same id"
+                    ),
+                );
+                None
+            }
+        }
+    }
+
+    fn schema() -> serde_json::Value {
+        serde_json::json!({"type": "integer", "enum": [0, 1]})
+    }
+
+    fn shown(value: &Qos) -> serde_json::Value {
+        u8::from(*value == Qos::AtLeastOnce).into()
+    }
+}

@@ -1,0 +1,447 @@
+//! The rules of `[[pipeline]]`: one source, one model, one publication.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use toml::Spanned;
+
+use super::{Rules, positive};
+use crate::config::document::{self, Field, Reader, shorten};
+use crate::config::raw::{Kind, RawDecode, RawPipeline, RawPublish, RawSource};
+use crate::config::{Decode, Device, Format, Pipeline, Publish, Source, SourceKind, topic};
+
+/// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
+const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
+
+impl Rules<'_, '_> {
+    pub(super) fn pipelines(
+        &mut self,
+        list: &Spanned<Vec<Spanned<RawPipeline>>>,
+        device: Option<&Device>,
+    ) -> Option<Vec<Pipeline>> {
+        let at = list.span().start;
+        let list = list.get_ref();
+        if list.is_empty() {
+            self.complain(
+                at,
+                "there is no pipeline; at least one [[pipeline]] gives the daemon something to do",
+            );
+            return None;
+        }
+        let mut names: Vec<String> = Vec::new();
+        let mut pipelines = Vec::new();
+        for raw in list {
+            if let Some(name) = raw.get_ref().name.given() {
+                if names.contains(name.get_ref()) {
+                    let message = format!(
+                        "name {:?} belongs to an earlier pipeline already; names are unique in the file",
+                        shorten(name.get_ref())
+                    );
+                    self.complain(name.span().start, message);
+                }
+                names.push(name.get_ref().clone());
+            }
+            pipelines.push(self.pipeline(raw.get_ref(), device));
+        }
+        pipelines.into_iter().collect()
+    }
+
+    fn pipeline(&mut self, raw: &RawPipeline, device: Option<&Device>) -> Option<Pipeline> {
+        let name = raw.name.given().and_then(|name| match topic::level_fault(name.get_ref()) {
+            None => Some(name.get_ref().clone()),
+            Some(fault) => {
+                let seen = shorten(name.get_ref());
+                self.complain(name.span().start, format!("name is {seen:?}: {fault}"));
+                None
+            }
+        });
+        let model = raw.model.given().and_then(|model| {
+            let text = model.get_ref();
+            if !is_folder_name(text) {
+                self.complain(
+                    model.span().start,
+                    format!(
+                        "model is {:?}; it must be the name of one folder under the model path \
+                     ([models] path)",
+                        shorten(text)
+                    ),
+                );
+                return None;
+            }
+            Some(text.clone())
+        });
+        let band = band(&raw.uncertain, &raw.threshold, self.reader);
+        let source_topic = match &raw.source {
+            Field::Given(source) => source.get_ref().topic.given().map(|topic| topic.get_ref().clone()),
+            _ => None,
+        };
+        let source_at = match &raw.source {
+            Field::Given(source) => source.get_ref().topic.at(),
+            _ => None,
+        };
+        let source = raw.source.table().and_then(|(at, source)| self.source(source, at));
+        let decode = raw.decode.table().and_then(|(_, decode)| self.decode(decode));
+        let publish = raw.publish.table().and_then(|(_, publish)| {
+            self.publish(
+                publish,
+                source_topic.as_deref().zip(source_at),
+                device.map(|device| device.id.as_str()),
+                name.as_deref(),
+            )
+        });
+        Some(Pipeline {
+            name: name?,
+            model: model?,
+            threshold: match &raw.threshold {
+                Field::Broken => return None,
+                threshold => threshold.value().map(|threshold| *threshold as f32),
+            },
+            uncertain: band?,
+            source: source?,
+            decode: decode?,
+            publish: publish?,
+        })
+    }
+
+    fn source(&mut self, raw: &RawSource, at: usize) -> Option<Source> {
+        let topic = match &raw.topic {
+            Field::Given(topic) => {
+                let faults = topic::filter_faults(topic.get_ref());
+                for fault in &faults {
+                    let seen = shorten(topic.get_ref());
+                    self.complain(topic.span().start, format!("topic {seen:?}: {fault}"));
+                }
+                faults.is_empty().then(|| topic.get_ref().clone())
+            }
+            Field::Absent if raw.kind.value() == Some(&Kind::Mqtt) => {
+                self.complain(
+                    at,
+                    "`topic` is missing in source; name the topic on which frames come, \
+                     such as \"camera/{camera}/frame\"",
+                );
+                None
+            }
+            _ => None,
+        };
+        let queue_bytes = raw.queue_bytes.value().copied();
+        let max_payload = match (&raw.max_payload_bytes, queue_bytes) {
+            (Field::Given(max), Some(queue)) if *max.get_ref() > queue => {
+                self.complain(
+                    max.span().start,
+                    format!(
+                        "max_payload_bytes is {}, more than queue_bytes ({queue}): such a frame \
+                             would fit nowhere; raise queue_bytes or lower this",
+                        max.get_ref()
+                    ),
+                );
+                None
+            }
+            (Field::Absent, queue) => queue.map(|queue| queue.min(MAX_PAYLOAD_BYTES)),
+            (max, _) => max.value().copied(),
+        };
+        Some(Source {
+            kind: match raw.kind.value()? {
+                Kind::Mqtt => SourceKind::Mqtt { topic: topic?, qos: *raw.qos.value()? },
+            },
+            queue_frames: positive(&raw.queue_frames)?,
+            queue_bytes: positive(&raw.queue_bytes)?,
+            when_full: *raw.when_full.value()?,
+            stale_after: match &raw.stale_after_ms {
+                Field::Broken => return None,
+                ms => ms.value().map(|ms| Duration::from_millis(*ms)),
+            },
+            max_payload_bytes: NonZeroUsize::new(usize::try_from(max_payload?).unwrap_or(usize::MAX))?,
+            max_sources: positive(&raw.max_sources)?,
+        })
+    }
+
+    fn decode(&mut self, raw: &RawDecode) -> Option<Decode> {
+        let format = raw.format.value().copied();
+        let mut only_for = |at: Option<usize>, key: &str, formats: &[(Format, &str)]| {
+            if let (Some(at), Some(format)) = (at, format)
+                && !formats.iter().any(|(known, _)| *known == format)
+            {
+                let words: Vec<&str> = formats.iter().map(|(_, word)| *word).collect();
+                let message = format!(
+                    "{key} means something with format = {} only; remove it, or change format",
+                    document::one_of(&words)
+                );
+                self.reader.complain(at, message);
+            }
+        };
+        const JSON: (Format, &str) = (Format::Json, "json");
+        const CSV: (Format, &str) = (Format::Csv, "csv");
+        only_for(raw.id_field.at(), "id_field", &[JSON]);
+        only_for(raw.time_field.at(), "time_field", &[JSON]);
+        only_for(raw.unknown_fields.at(), "unknown_fields", &[JSON, CSV]);
+        only_for(raw.separator.at(), "separator", &[CSV]);
+        only_for(raw.max_pixels.at(), "max_pixels", &[(Format::Image, "image")]);
+        for (field, key) in [(&raw.id_field, "id_field"), (&raw.time_field, "time_field")] {
+            if let Field::Given(text) = field
+                && text.get_ref().is_empty()
+            {
+                self.complain(text.span().start, format!("{key} is empty; name a JSON field, or remove it"));
+            }
+        }
+        let separator = match &raw.separator {
+            Field::Given(text) => {
+                let mut chars = text.get_ref().chars();
+                match (chars.next(), chars.next()) {
+                    // What may be part of a number or of quoting cannot stand between numbers.
+                    (Some(one), None) if !one.is_alphanumeric() && !"+-.\"\r\n".contains(one) => {
+                        Some(Some(one))
+                    }
+                    _ => {
+                        self.complain(
+                            text.span().start,
+                            format!(
+                                "separator is {:?}; expected one character that no number holds, such \
+                             as \",\", \";\" or \"\\t\"",
+                                shorten(text.get_ref())
+                            ),
+                        );
+                        None
+                    }
+                }
+            }
+            Field::Broken => None,
+            Field::Absent | Field::Default(_) => Some(None),
+        };
+        Some(Decode {
+            format: format?,
+            id_field: raw.id_field.value().cloned(),
+            time_field: raw.time_field.value().cloned(),
+            unknown_fields: *raw.unknown_fields.value()?,
+            separator: separator?,
+            max_pixels: *raw.max_pixels.value()?,
+        })
+    }
+
+    fn publish(
+        &mut self,
+        raw: &RawPublish,
+        source: Option<(&str, usize)>,
+        device: Option<&str>,
+        pipeline: Option<&str>,
+    ) -> Option<Publish> {
+        let topic = raw.topic.value().cloned();
+        let error_topic = match &raw.error_topic {
+            Field::Absent => topic.as_ref().map(|topic| match topic.rsplit_once('/') {
+                Some((head, _)) => format!("{head}/error"),
+                None => "error".to_owned(),
+            }),
+            written => written.value().cloned(),
+        };
+        let names: Vec<&str> = source.map(|(topic, _)| topic::names(topic).collect()).unwrap_or_default();
+        let mut good = true;
+        for (field, key, text) in [
+            (&raw.topic, "topic", topic.as_deref()),
+            (&raw.error_topic, "error_topic", error_topic.as_deref()),
+        ] {
+            let Some(text) = text else { continue };
+            let mut faults = Vec::new();
+            if field.at().is_some() {
+                faults = topic::publish_faults(text, &names);
+                if source.is_none() {
+                    // Without the source's topic its names are not known, and it has its own complaint.
+                    faults.retain(|fault| !fault.contains("no level of the source"));
+                }
+            }
+            if let (Some((source, source_at)), Some(device), Some(pipeline), true) =
+                (source, device, pipeline, faults.is_empty())
+            {
+                let ours = text.replace("{device}", device).replace("{pipeline}", pipeline);
+                if topic::meet(&ours, source) {
+                    // One complaint is enough where `error_topic` only follows `topic`.
+                    let at = field.at().unwrap_or(source_at);
+                    let message = format!(
+                        "{key} {:?} matches the pipeline's own source topic {:?}: what it \
+                             publishes would come back as frames; keep them apart",
+                        shorten(text),
+                        shorten(source)
+                    );
+                    self.complain(at, message);
+                    good = false;
+                }
+            }
+            for fault in faults {
+                self.complain(field.at().unwrap_or(0), format!("{key} {:?}: {fault}", shorten(text)));
+                good = false;
+            }
+        }
+        if !good {
+            return None;
+        }
+        Some(Publish {
+            topic: topic?,
+            error_topic: error_topic?,
+            qos: *raw.qos.value()?,
+            retain: *raw.retain.value()?,
+        })
+    }
+}
+
+/// Whether `text` can name one folder, and none above it.
+pub(crate) fn is_folder_name(text: &str) -> bool {
+    !text.is_empty()
+        && text != "."
+        && text != ".."
+        && !text.contains(|c: char| c == '/' || c == '\\' || c.is_control())
+}
+
+/// `uncertain = [low, high]` beside a threshold. `Some(None)`: not given; `None`: a complaint was made.
+pub(crate) fn band(
+    uncertain: &Field<Vec<Spanned<f64>>>,
+    threshold: &Field<f64>,
+    reader: &mut Reader<'_>,
+) -> Option<Option<(f32, f32)>> {
+    let list = match uncertain {
+        Field::Given(list) => list,
+        Field::Broken => return None,
+        Field::Absent | Field::Default(_) => return Some(None),
+    };
+    let [low, high] = list.get_ref().as_slice() else {
+        let count = list.get_ref().len();
+        reader
+            .complain(list.span().start, format!("uncertain has {count} numbers; expected two: [low, high]"));
+        return None;
+    };
+    let (low, high) = (*low.get_ref(), *high.get_ref());
+    if low > high {
+        reader
+            .complain(list.span().start, format!("uncertain is [{low}, {high}]; the lower end comes first"));
+        return None;
+    }
+    if let Some(threshold) = threshold.given()
+        && !(low..=high).contains(threshold.get_ref())
+    {
+        reader.complain(
+            threshold.span().start,
+            format!(
+                "threshold is {}, outside uncertain [{low}, {high}]; the band lies around the threshold",
+                threshold.get_ref()
+            ),
+        );
+        return None;
+    }
+    Some(Some((low as f32, high as f32)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{Config, Qos, UnknownFields, WhenFull};
+
+    /// A pipeline with these lines in it, in its source, its decoding and its publication.
+    fn pipeline(own: &str, source: &str, decode: &str, publish: &str) -> Result<Pipeline, String> {
+        let text = format!(
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\n\
+                model = \"m\"\n{own}\n[pipeline.source]\nkind = \"mqtt\"\n{source}\n\
+                [pipeline.decode]\n{decode}\n[pipeline.publish]\n{publish}\n"
+        );
+        Config::parse(&text, Path::new("l.toml"), &|_: &str| None)
+            .map(|mut config| config.pipelines.remove(0))
+            .map_err(|complaints| complaints.to_string())
+    }
+
+    const TOPIC: &str = "topic = \"cam/{camera}/frame\"";
+    const IMAGE: &str = "format = \"image\"";
+
+    #[test]
+    fn defaults_are_those_of_the_design() {
+        let made = pipeline("", TOPIC, IMAGE, "").unwrap();
+        assert_eq!(made.publish.topic, "lineside/{device}/{pipeline}/result");
+        assert_eq!(made.publish.error_topic, "lineside/{device}/{pipeline}/error");
+        assert_eq!((made.publish.qos, made.publish.retain), (Qos::AtLeastOnce, false));
+        assert_eq!(made.source.queue_frames.get(), 8);
+        assert_eq!(made.source.queue_bytes.get(), 64 << 20);
+        assert_eq!(made.source.max_payload_bytes.get(), 16 << 20);
+        assert_eq!(made.source.when_full, WhenFull::DropOldest);
+        assert_eq!(made.source.stale_after, None);
+        assert_eq!(made.decode.max_pixels, 64_000_000);
+        assert_eq!(made.decode.unknown_fields, UnknownFields::Refuse);
+        assert_eq!((made.threshold, made.uncertain), (None, None));
+        let SourceKind::Mqtt { qos, .. } = made.source.kind;
+        assert_eq!(qos, Qos::AtLeastOnce);
+    }
+
+    #[test]
+    fn written_values_arrive() {
+        let made = pipeline(
+            "threshold = 1\nuncertain = [0, 2.5]",
+            "topic = \"a/+/#\"\nqos = 0\nstale_after_ms = 20\nqueue_bytes = 1_000\nwhen_full = \"block\"",
+            "format = \"csv\"\nseparator = \"\\t\"\nunknown_fields = \"ignore\"",
+            "topic = \"out\"\nretain = true",
+        )
+        .unwrap();
+        assert_eq!((made.threshold, made.uncertain), (Some(1.0), Some((0.0, 2.5))));
+        assert_eq!(made.source.stale_after, Some(Duration::from_millis(20)));
+        assert_eq!(made.source.max_payload_bytes.get(), 1_000);
+        assert_eq!(made.decode.separator, Some('\t'));
+        assert_eq!((made.publish.topic.as_str(), made.publish.error_topic.as_str()), ("out", "error"));
+    }
+
+    #[test]
+    fn rules_that_join_keys_complain_at_the_key_to_change() {
+        for (own, source, decode, publish, place, why) in [
+            ("uncertain = [0.6, 0.4]", TOPIC, IMAGE, "", "8:13", "lower end"),
+            ("uncertain = [0.6]", TOPIC, IMAGE, "", "8:13", "expected two"),
+            ("", "", IMAGE, "", "9:1", "`topic` is missing in source"),
+            (
+                "",
+                "topic = \"a\"\nqueue_bytes = 5\nmax_payload_bytes = 6",
+                IMAGE,
+                "",
+                "13:21",
+                "more than queue_bytes (5)",
+            ),
+            ("", TOPIC, "format = \"image\"\nid_field = \"id\"", "", "14:12", "format = \"json\" only"),
+            ("", TOPIC, "format = \"json\"\nmax_pixels = 5", "", "14:14", "format = \"image\" only"),
+            ("", TOPIC, "format = \"json\"\ntime_field = \"\"", "", "14:14", "time_field is empty"),
+            ("", TOPIC, "format = \"csv\"\nseparator = \"1\"", "", "14:13", "no number holds"),
+            (
+                "",
+                TOPIC,
+                IMAGE,
+                "topic = \"x/{robot}\"",
+                "15:9",
+                "`{robot}` is no level of the source's topic; known here: `{device}`, \
+                    `{pipeline}`, `{camera}`",
+            ),
+            ("", TOPIC, IMAGE, "error_topic = \"x/+\"", "15:15", "wildcards"),
+            ("", TOPIC, IMAGE, "topic = \"cam/{device}/frame\"", "15:9", "come back as frames"),
+            (
+                "",
+                "topic = \"lineside/#\"",
+                IMAGE,
+                "topic = \"x/result\"\nerror_topic = \"lineside/e\"",
+                "16:15",
+                "come back as frames",
+            ),
+        ] {
+            let found = pipeline(own, source, decode, publish).unwrap_err();
+            assert!(
+                found.starts_with(&format!("l.toml:{place}: ")) && found.contains(why),
+                "{place} {why}\n{found}"
+            );
+            assert_eq!(found.lines().count(), 1, "{found}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_hears_everything_would_hear_its_own_answers() {
+        let found = pipeline("", "topic = \"#\"", IMAGE, "").unwrap_err();
+        assert_eq!(found.lines().count(), 2, "{found}");
+        assert!(pipeline("", "topic = \"lineside/d/+/frame\"", IMAGE, "").is_ok());
+        assert!(pipeline("", "topic = \"lineside/d/other/result\"", IMAGE, "").is_ok());
+    }
+
+    #[test]
+    fn a_broken_source_topic_is_not_blamed_on_the_publish_topic() {
+        let found = pipeline("", "topic = 5", IMAGE, "topic = \"x/{camera}\"").unwrap_err();
+        assert_eq!(found.lines().count(), 1, "{found}");
+        assert!(found.contains("topic is the whole number 5"), "{found}");
+    }
+}
