@@ -151,9 +151,9 @@ pub enum ModelError {
         /// Flat index of the worst element.
         index: usize,
         /// What the engine answered.
-        ours: String,
+        ours: Box<str>,
         /// What is on file.
-        theirs: String,
+        theirs: Box<str>,
         /// |ours − theirs| ÷ largest |theirs|.
         relative: f64,
         /// The card's tolerance.
@@ -185,7 +185,7 @@ pub enum ModelError {
         /// The case's folder.
         case: String,
         /// Why.
-        source: InferError,
+        source: Box<InferError>,
     },
     /// The folder's card is wrong.
     #[error("{} cannot be used because of its card", folder.display())]

@@ -57,7 +57,7 @@ pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
         let expected = outputs(model, &folder)?;
         let begun = Instant::now();
         let ours = session.run(&inputs.iter().collect::<Vec<_>>()).map_err(|source: InferError| {
-            ModelError::GoldenRun { model: card.name.clone(), case: name.clone(), source }
+            ModelError::GoldenRun { model: card.name.clone(), case: name.clone(), source: Box::new(source) }
         })?;
         let took = begun.elapsed();
         let mut worst_relative = 0.0_f64;
@@ -71,8 +71,8 @@ pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
                         case: name,
                         output,
                         index: worst.index,
-                        ours: element(ours, worst.index),
-                        theirs: element(theirs, worst.index),
+                        ours: element(ours, worst.index).into(),
+                        theirs: element(theirs, worst.index).into(),
                         relative: worst.relative,
                         tolerance,
                     });

@@ -59,7 +59,6 @@ pub(super) fn port(name: &str, fact: &TypedFact) -> Port {
 
 /// The graph with every symbol of its inputs replaced by the length that `specs` give it.
 /// `specs` fit the ports (see `port::concretise`).
-#[expect(clippy::mutable_key_type, reason = "tract's symbols compare by an id that never changes")]
 pub(super) fn concretise(model: TypedModel, specs: &[PortSpec]) -> TractResult<TypedModel> {
     let mut values = HashMap::new();
     for (ix, spec) in specs.iter().enumerate() {
