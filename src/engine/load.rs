@@ -166,7 +166,7 @@ impl Parsed {
             Graph::Nnef(model) => step(path, Step::Type, || nnef::concretise(*model, &specs))?,
         };
         let optimised = step(path, Step::Optimise, || {
-            let mut model = passes::apply(typed.into_decluttered()?)?;
+            let mut model = passes::apply(typed)?;
             model.optimize()?;
             Ok(model)
         })?;

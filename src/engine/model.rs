@@ -12,7 +12,7 @@ use tract_core::prelude::{Tensor as TractTensor, TractResult, TypedSimplePlan};
 
 use super::load::Verified;
 use super::port::Port;
-use super::{ModelError, Session};
+use super::{ModelError, Session, passes};
 use crate::config::Card;
 use crate::config::card::PortSpec;
 
@@ -26,6 +26,8 @@ struct Inner {
     inputs: Vec<PortSpec>,
     outputs: Vec<Port>,
     ready_in: Duration,
+    /// Some operator may remember its last run.
+    carries_state: bool,
 }
 
 impl fmt::Debug for Model {
@@ -43,7 +45,8 @@ impl Model {
         outputs: Vec<Port>,
         ready_in: Duration,
     ) -> Self {
-        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in }))
+        let carries_state = passes::carries_state(plan.model());
+        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in, carries_state }))
     }
 
     /// The model of a card: verified, then parsed, with the card's shapes.
@@ -85,6 +88,10 @@ impl Model {
     /// A worker's own hold on it.
     pub fn session(&self) -> Session {
         Session::new(self.clone())
+    }
+
+    pub(super) fn carries_state(&self) -> bool {
+        self.0.carries_state
     }
 
     pub(super) fn plan(&self) -> &Arc<TypedSimplePlan> {

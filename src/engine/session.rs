@@ -3,7 +3,7 @@
 //!
 //! Promise: a run never ends the process by itself, and after any failure the next run starts from
 //! a fresh state. (After an error tract's state keeps resolved symbols, and after a panic nobody
-//! knows what it keeps.)
+//! knows what it keeps.) No run knows of the run before it; what is to be carried on has an input.
 
 use tract_core::prelude::{IntoTValue, TValue, TVec, TractResult, TypedSimpleState};
 
@@ -58,7 +58,7 @@ impl Session {
             Ok((state, outputs))
         });
         let (state, outputs) = done.map_err(|message| InferError::Panicked { message })?.map_err(failed)?;
-        self.state = Some(state);
+        self.state = Some(state).filter(|_| !self.model.carries_state());
         Ok(outputs)
     }
 
