@@ -216,3 +216,110 @@ fn step<T>(path: &Path, step: Step, work: impl FnOnce() -> TractResult<T>) -> Re
 fn engine_error(path: &Path, step: Step, error: &tract_core::prelude::TractError) -> ModelError {
     ModelError::Engine { path: path.to_owned(), step, source: EngineError::of(error) }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::base::DataType;
+    use crate::engine::sample;
+
+    fn refused(change: impl FnOnce(&mut Card)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let mut card = sample::relu_layer().card(folder.path());
+        change(&mut card);
+        Model::load(&card).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn another_digest_is_refused_with_both_before_anything_is_parsed() {
+        let message = refused(|card| {
+            std::fs::write(card.folder.join("model.onnx"), b"not a model at all").unwrap();
+        });
+        assert!(message.contains("SHA-256 is ") && message.contains("the card says "), "{message}");
+    }
+
+    #[test]
+    fn a_file_outside_the_folder_is_refused_unread() {
+        for file in ["../model.onnx", "/etc/passwd", "sub/../../x.onnx", ""] {
+            let message = refused(|card| card.graph.file = file.into());
+            assert!(message.contains("must lie inside the model's folder"), "{file}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_a_folder_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Verified::read(&folder.path().join("absent.onnx")).unwrap_err();
+        assert!(matches!(missing, ModelError::Read { .. }), "{missing}");
+        let directory = Verified::read(folder.path()).unwrap_err();
+        assert!(matches!(directory, ModelError::NotAModelFolder { .. }), "{directory}");
+    }
+
+    #[test]
+    fn a_card_that_contradicts_the_graph_is_refused_with_both() {
+        let message = refused(|card| card.graph.inputs[0].shape = vec![1, 3]);
+        assert!(message.contains("[1, 3]") && message.contains("[N, 2]"), "{message}");
+        let message = refused(|card| card.graph.inputs[0].data_type = DataType::U8);
+        assert!(message.contains("given as u8, the graph wants f32"), "{message}");
+        let message = refused(|card| card.graph.inputs[0].name = "image".into());
+        assert!(message.contains("no input \"image\"") && message.contains("\"x\""), "{message}");
+    }
+
+    #[test]
+    fn a_graph_that_the_engine_gives_up_on_names_the_step() {
+        let folder = tempfile::tempdir().unwrap();
+        // 2 columns cannot be multiplied with 3 rows.
+        let sample = sample::Sample::default()
+            .input("x", DataType::F32, &[1, 2])
+            .weights("w", &[3, 2], &[0.0; 6])
+            .node("MatMul", &["x", "w"], &["y"], &[])
+            .output("y");
+        let error = Model::load(&sample.card(folder.path())).unwrap_err();
+        assert!(matches!(error, ModelError::Engine { step: Step::Type, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_batch_that_was_asked_for_is_the_batch_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::relu_layer().card(folder.path());
+        let path = card.folder.join("model.onnx");
+        let spec = PortSpec { shape: vec![7, 2], ..card.graph.inputs[0].clone() };
+        let model = Model::open(&path, &[spec]).unwrap();
+        assert_eq!(model.outputs()[0].shape(), Some(vec![7, 2]));
+        let memory = model.memory().unwrap();
+        assert!(memory.weights_bytes >= 24, "{memory:?}");
+        assert!(memory.intermediates_bytes >= 2 * 7 * 2 * 4, "{memory:?}");
+    }
+
+    #[test]
+    fn the_page_tells_what_stands_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::relu_layer().card(folder.path());
+        let page = Verified::of_card(&card).unwrap().parse().unwrap().page();
+        assert_eq!((page.parameters, page.format), (6, "ONNX"));
+        assert_eq!(page.operators.len(), 3);
+        assert_eq!(page.metadata, [("names".to_owned(), "{0: 'ok'}".to_owned())]);
+        assert_eq!(page.inputs[0].to_string(), "x f32 [N, 2]");
+        assert_eq!(page.opsets, [(String::new(), 17)]);
+    }
+
+    #[test]
+    fn nnef_gives_the_same_answers_as_the_onnx_that_it_came_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::relu_layer().card(folder.path());
+        let proto = Verified::of_card(&card).unwrap().parse().unwrap();
+        let Graph::Onnx(proto) = proto.graph else { panic!("a sample is ONNX") };
+        let typed = typed_onnx(&card.folder, *proto, &card.graph.inputs).unwrap();
+        let mut typed = typed.into_decluttered().unwrap();
+        // tract writes quotes in metadata so that it cannot read them again.
+        typed.properties.clear();
+        let path = folder.path().join("model.nnef.tar");
+        tract_nnef::nnef().write_to_tar(&typed, File::create(&path).unwrap()).unwrap();
+        let model = Model::open(&path, &[]).unwrap();
+        assert_eq!(model.inputs(), card.graph.inputs);
+        let input = crate::base::Tensor::f32(&[1, 2], vec![1.0, 1.0]);
+        let output = model.session().run(&[&input]).unwrap().remove(0);
+        assert_eq!(output.as_f32(), Some(&[0.0, 7.0][..]));
+    }
+}

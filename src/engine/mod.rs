@@ -38,6 +38,9 @@ mod refused;
 #[cfg(test)]
 pub(crate) mod sample;
 mod session;
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+pub(crate) mod shared_models;
 
 pub use error::{EngineError, InferError, ModelError, Step};
 pub use load::{MAX_FILE_BYTES, Parsed, Verified};

@@ -126,8 +126,7 @@ fn memory(plan: &TypedSimplePlan) -> TractResult<Memory> {
     let mut weights: Vec<(*const TractTensor, u64)> = Vec::new();
     for node in model.nodes() {
         let Some(constant) = node.op_as::<Const>() else { continue };
-        let bytes = node.outputs[0].fact.mem_size().to_usize()?;
-        weights.push((Arc::as_ptr(constant.val()), bytes as u64));
+        weights.push((Arc::as_ptr(constant.val()), tensor_bytes(constant.val())?));
     }
     weights.sort_unstable();
     weights.dedup_by_key(|(tensor, _)| *tensor);
@@ -138,4 +137,13 @@ fn memory(plan: &TypedSimplePlan) -> TractResult<Memory> {
         intermediates_bytes = intermediates_bytes.max(bytes.to_usize()? as u64);
     }
     Ok(Memory { weights_bytes: weights.iter().map(|(_, bytes)| bytes).sum(), intermediates_bytes })
+}
+
+/// Of weights that are packed for a kernel, the tensor itself shows only a handle.
+fn tensor_bytes(tensor: &TractTensor) -> TractResult<u64> {
+    let mut bytes = tensor.len() * tensor.datum_type().size_of();
+    for buffer in tensor.exotic_fact()?.iter().flat_map(|fact| fact.buffer_sizes()) {
+        bytes += buffer.to_usize()?;
+    }
+    Ok(bytes as u64)
 }

@@ -231,3 +231,22 @@ pub(crate) fn recurrent(direction: &str) -> Sample {
         .output("h_out")
         .output("c_out")
 }
+
+/// A GRU with two units over four samples: tract fuses it into an operator of its own.
+pub(crate) fn gru() -> Sample {
+    let ramp = |count: usize| (0..count).map(|i| (i as f32 - 5.0) / 10.0).collect::<Vec<_>>();
+    Sample::default()
+        .input("x", DataType::F32, &[4, 1, 2])
+        .input("h_in", DataType::F32, &[1, 1, 2])
+        .weights("w", &[1, 6, 2], &ramp(12))
+        .weights("r", &[1, 6, 2], &ramp(12))
+        .weights("b", &[1, 12], &ramp(12))
+        .node(
+            "GRU",
+            &["x", "w", "r", "b", "", "h_in"],
+            &["y", "h_out"],
+            &[Attribute::Int("hidden_size", 2), Attribute::Int("linear_before_reset", 1)],
+        )
+        .output("y")
+        .output("h_out")
+}

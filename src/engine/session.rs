@@ -149,4 +149,22 @@ mod tests {
         assert_eq!(session.run(&[&sample, &state, &state]).unwrap(), first);
         assert_ne!(session.run(&[&sample, &first[1], &first[2]]).unwrap(), first);
     }
+
+    #[test]
+    fn a_fused_gru_forgets_as_well() {
+        let mut session = sample::gru().model().session();
+        let sample = Tensor::f32(&[4, 1, 2], vec![1.0, -1.0, 0.5, 2.0, 0.1, 0.3, -0.7, 1.5]);
+        let state = Tensor::zeros(&[1, 1, 2]);
+        let first = session.run(&[&sample, &state]).unwrap();
+        assert_eq!(session.run(&[&sample, &state]).unwrap(), first);
+        assert_ne!(session.run(&[&sample, &first[1]]).unwrap(), first);
+    }
+
+    #[test]
+    fn a_layer_that_runs_backwards_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::recurrent("reverse").card(folder.path());
+        let message = Model::load(&card).unwrap_err().to_string();
+        assert!(message.contains("would be wrong") && message.contains("reverse"), "{message}");
+    }
 }
