@@ -195,3 +195,65 @@ fn summary(config: &Config, models: &BTreeMap<PathBuf, Card>) -> String {
     }
     lines.join("\n") + "\n"
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://[::1]\"\n[[pipeline]]\nname = \"p\"\n\
+        model = \"m\"\nsource = { kind = \"mqtt\", topic = \"in\" }\ndecode = { format = \"json\" }\n";
+
+    /// A folder with this config and, if any, this card of the model `m`; what `check` makes of it.
+    fn check(config: &str, card: Option<&str>) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("l.toml");
+        std::fs::write(&file, config).unwrap();
+        if let Some(card) = card {
+            let model = folder.path().join("models/m");
+            std::fs::create_dir_all(&model).unwrap();
+            std::fs::write(model.join("model.toml"), card).unwrap();
+        }
+        let read = Config::read(&file);
+        let mut complaints = Vec::new();
+        models(read.as_ref().ok(), &file, config, &mut complaints);
+        if let Ok(config) = &read {
+            complaints.extend(certificates(config, &std::fs::read_to_string(&file).unwrap()));
+        }
+        let here = format!("{}/", folder.path().display());
+        complaints.iter().map(|complaint| complaint.to_string().replace(&here, "")).collect()
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_told_at_the_pipeline_that_names_it() {
+        let found = check(CONFIG, None);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("l.toml:7:9: there is no model folder models/m;"), "{found:?}");
+        let twice =
+            format!("{CONFIG}{}", &CONFIG[CONFIG.find("[[pipeline]]").unwrap()..].replace("\"p\"", "\"q\""));
+        assert_eq!(check(&twice, None).len(), 1, "one folder, one complaint");
+    }
+
+    #[test]
+    fn a_card_is_checked_even_when_the_config_is_wrong_as_well() {
+        let card = "schema = \"lineside.card/1\"\nname = \"x\"\n";
+        let right = check(CONFIG, Some(card));
+        assert!(right.len() > 5, "{right:?}");
+        assert!(right.iter().all(|complaint| complaint.starts_with("models/m/model.toml:")), "{right:?}");
+        assert_eq!(check(&CONFIG.replace("[::1]", ""), Some(card)), right);
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_opened_is_told() {
+        let config = CONFIG.replace("mqtt://[::1]\"", "mqtts://b\"\nca_file = \"none.pem\"");
+        let found = check(&config, None);
+        assert!(found[1].starts_with("l.toml:5:11: ca_file none.pem cannot be read"), "{found:?}");
+    }
+
+    #[test]
+    fn the_summary_writes_addresses_as_they_are_dialled() {
+        let config = Config::parse(CONFIG, Path::new("l.toml"), &|_: &str| None).unwrap();
+        let text = summary(&config, &BTreeMap::new());
+        assert!(text.contains("mqtt://[::1]:1883"), "{text}");
+        assert!(text.contains("p: in → m → lineside/{device}/{pipeline}/result"), "{text}");
+    }
+}

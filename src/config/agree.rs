@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::card::{Card, Features, OutputKind};
+use super::card::{Card, Channel, Features, OutputKind};
 use super::check::is_folder_name;
 use super::world::{World, expand};
 use super::{Complaint, Config, Format, Pipeline, document};
@@ -82,6 +82,27 @@ fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], Str
             ),
         )),
         _ => {}
+    }
+    let columns: &[Channel] = match &card.features {
+        Features::Image(_) => &[],
+        Features::Window(window) => &window.channels,
+        Features::Table(table) => &table.columns,
+    };
+    for (keys, field) in [
+        (&["decode", "id_field"], &pipeline.decode.id_field),
+        (&["decode", "time_field"], &pipeline.decode.time_field),
+    ] {
+        if let Some(field) = field
+            && columns.iter().any(|column| column.name == *field)
+        {
+            faults.push((
+                keys,
+                format!(
+                    "{} is {field:?}, which the model {:?} takes as a value; it cannot be both",
+                    keys[1], card.name
+                ),
+            ));
+        }
     }
     let decides = match &card.output.kind {
         OutputKind::Classification { pass, .. } if pass.is_empty() => {
@@ -164,6 +185,13 @@ mod tests {
         let seen = found("", "image", &card(TABLE, CLASSES));
         assert!(seen[0].starts_with("l.toml:13:10: the model \"m\" takes numbers"), "{seen:?}");
         assert!(found("", "csv", &card(IMAGE, CLASSES))[0].contains("looks at pictures"));
+    }
+
+    #[test]
+    fn a_field_is_an_id_or_a_value() {
+        let found = found("", "json\"\nid_field = \"a\"\ntime_field = \"t", &card(TABLE, CLASSES));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("l.toml:14:12: id_field is \"a\""), "{found:?}");
     }
 
     #[test]

@@ -523,6 +523,43 @@ retain = "yes"
         }
     }
 
+    proptest::proptest! {
+        /// Lines torn out, doubled, swapped, and characters put anywhere: what is refused is told.
+        #[test]
+        fn a_mangled_file_is_read_or_complained_about(
+            edits in proptest::collection::vec((0usize..5000, 0usize..5000, 0u8..4, ".{0,3}"), 1..12)
+        ) {
+            // The settings that the example comments out take part as well.
+            let whole: String =
+                EXAMPLE.lines().map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line))).collect();
+            let lines = whole.lines().filter(|line| line.contains(['=', '[']) && !line.starts_with(' '));
+            let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+            for (a, b, what, text) in edits {
+                let (a, b) = (a % lines.len(), b % lines.len());
+                match what {
+                    0 => lines.swap(a, b),
+                    1 => lines[a] = lines[b].clone(),
+                    2 => lines[a].clear(),
+                    _ => {
+                        let ends = lines[a].char_indices().map(|(at, _)| at).collect::<Vec<_>>();
+                        let at = ends.get(b % ends.len().max(1)).copied().unwrap_or(0);
+                        lines[a].insert_str(at, &text);
+                    }
+                }
+            }
+            let text = lines.join("\n");
+            if let Err(wrong) = Config::parse(&text, Path::new("etc/l.toml"), &Lab) {
+                proptest::prop_assert!(!wrong.0.is_empty(), "{text}");
+                for pair in wrong.0.windows(2) {
+                    proptest::prop_assert!((pair[0].line, pair[0].column) <= (pair[1].line, pair[1].column));
+                }
+                for complaint in wrong.0 {
+                    proptest::prop_assert!(complaint.line <= lines.len().max(1), "{complaint}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_empty_file_says_what_a_config_needs() {
         let found = parse("").unwrap_err();

@@ -97,7 +97,12 @@ impl Reader<'_> {
     }
 
     /// A value of another type than `expected`; `None`, so that it can end a reading function.
-    fn mistyped<T>(&mut self, value: &Spanned<DeValue<'_>>, name: &str, expected: &str) -> Option<T> {
+    pub(crate) fn mistyped<T>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        name: &str,
+        expected: &str,
+    ) -> Option<T> {
         let quoted = match value.get_ref() {
             DeValue::String(text)
                 if expected.contains("number") && text.replace('_', "").parse::<f64>().is_ok() =>

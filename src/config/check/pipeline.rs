@@ -171,8 +171,8 @@ impl Rules<'_, '_> {
         };
         const JSON: (Format, &str) = (Format::Json, "json");
         const CSV: (Format, &str) = (Format::Csv, "csv");
-        only_for(raw.id_field.at(), "id_field", &[JSON]);
-        only_for(raw.time_field.at(), "time_field", &[JSON]);
+        only_for(raw.id_field.at(), "id_field", &[JSON, CSV]);
+        only_for(raw.time_field.at(), "time_field", &[JSON, CSV]);
         only_for(raw.unknown_fields.at(), "unknown_fields", &[JSON, CSV]);
         only_for(raw.separator.at(), "separator", &[CSV]);
         only_for(raw.max_pixels.at(), "max_pixels", &[(Format::Image, "image")]);
@@ -180,8 +180,17 @@ impl Rules<'_, '_> {
             if let Field::Given(text) = field
                 && text.get_ref().is_empty()
             {
-                self.complain(text.span().start, format!("{key} is empty; name a JSON field, or remove it"));
+                self.complain(text.span().start, format!("{key} is empty; name a field, or remove it"));
             }
+        }
+        if let (Field::Given(id), Field::Given(time)) = (&raw.id_field, &raw.time_field)
+            && id.get_ref() == time.get_ref()
+        {
+            let message = format!(
+                "time_field is {:?}, and so is id_field; a field is either an id or a time",
+                shorten(time.get_ref())
+            );
+            self.complain(time.span().start, message);
         }
         let separator = match &raw.separator {
             Field::Given(text) => {
@@ -388,6 +397,8 @@ mod tests {
         for (own, source, decode, publish, place, why) in [
             ("uncertain = [0.6, 0.4]", TOPIC, IMAGE, "", "8:13", "lower end"),
             ("uncertain = [0.6]", TOPIC, IMAGE, "", "8:13", "expected two"),
+            ("", "topic = \"a\"\nqos = 3", IMAGE, "", "12:7", "qos is 3; it must be 0 or 1"),
+            ("", "topic = \"a\"\nqos = \"1\"", IMAGE, "", "12:7", "expected 0 or 1"),
             ("", "", IMAGE, "", "9:1", "`topic` is missing in source"),
             (
                 "",
@@ -397,9 +408,17 @@ mod tests {
                 "13:21",
                 "more than queue_bytes (5)",
             ),
-            ("", TOPIC, "format = \"image\"\nid_field = \"id\"", "", "14:12", "format = \"json\" only"),
+            (
+                "",
+                TOPIC,
+                "format = \"image\"\nid_field = \"id\"",
+                "",
+                "14:12",
+                "format = \"json\" or \"csv\" only",
+            ),
             ("", TOPIC, "format = \"json\"\nmax_pixels = 5", "", "14:14", "format = \"image\" only"),
             ("", TOPIC, "format = \"json\"\ntime_field = \"\"", "", "14:14", "time_field is empty"),
+            ("", TOPIC, "format = \"csv\"\nid_field = \"i\"\ntime_field = \"i\"", "", "15:14", "either"),
             ("", TOPIC, "format = \"csv\"\nseparator = \"1\"", "", "14:13", "no number holds"),
             (
                 "",
