@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Exit, Failure};
+use crate::base::words::in_words;
 use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
+use crate::daemon::boot;
 
 /// Tell every mistake in a configuration, its models and their golden cases
 #[derive(Debug, clap::Args)]
@@ -106,7 +108,7 @@ fn models(
             }
             match Card::read(&folder) {
                 Ok(card) => {
-                    complaints.extend(check_model(&card).err());
+                    complaints.extend(check_model(&card));
                     cards.insert(folder.clone(), card);
                 }
                 Err(wrong) => {
@@ -159,9 +161,11 @@ fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
     files.into_iter().filter_map(wrong).collect()
 }
 
-/// The model behind a card: its bytes, its graph, its golden cases. THE ENGINE IS CALLED HERE.
-fn check_model(_card: &Card) -> Result<(), Complaint> {
-    Ok(())
+/// What is wrong with the model behind a card: its bytes, its graph, its golden cases on this device.
+fn check_model(card: &Card) -> Option<Complaint> {
+    let error = boot::verify(card.clone()).err()?;
+    let file = card.folder.join("model.toml");
+    Some(Complaint { file, line: 1, column: 1, message: in_words(&error) })
 }
 
 /// What was understood, for people.

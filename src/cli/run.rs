@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// The config at `path` or at the default places, with the failure that its verb ends with.
 pub(super) fn read_config(path: Option<PathBuf>) -> Result<Config, Failure> {
-    let path = path.unwrap_or_else(crate::config::default_path);
+    let path = path.unwrap_or_else(super::check::default_config);
     Config::read(&path).map_err(|error| {
         let exit = match error {
             ConfigError::Read { .. } => Exit::IoErr,

@@ -63,10 +63,9 @@ pub enum VerifyError {
     Mismatch(#[from] infer::CardMismatch),
 }
 
-/// Reads the model in `folder` and runs its golden cases.
-pub fn verify(folder: &std::path::Path) -> Result<Verified, VerifyError> {
+/// Loads the model behind `card`, holds the card against it, and runs its golden cases.
+pub fn verify(card: Card) -> Result<Verified, VerifyError> {
     let begun = Instant::now();
-    let card = Card::read(folder)?;
     let model = Model::load(&card)?;
     infer::Inference::new(&model, &card)?;
     let golden = engine::golden::check(&model, &card)?;
@@ -88,7 +87,9 @@ pub fn models(config: &Config) -> BTreeMap<String, Result<Verified, VerifyError>
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(name) = take(&next) {
-                    let verified = verify(&config.models.join(name));
+                    let verified = Card::read(&config.models.join(name))
+                        .map_err(VerifyError::from)
+                        .and_then(verify);
                     done.lock().expect("no thread panics while it holds this").insert(name.clone(), verified);
                 }
             });
