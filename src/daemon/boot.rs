@@ -87,9 +87,8 @@ pub fn models(config: &Config) -> BTreeMap<String, Result<Verified, VerifyError>
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(name) = take(&next) {
-                    let verified = Card::read(&config.models.join(name))
-                        .map_err(VerifyError::from)
-                        .and_then(verify);
+                    let verified =
+                        Card::read(&config.models.join(name)).map_err(VerifyError::from).and_then(verify);
                     done.lock().expect("no thread panics while it holds this").insert(name.clone(), verified);
                 }
             });
@@ -110,12 +109,13 @@ pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
         match verified {
             Err(error) => wrong.push(format!("model {name}: {}", crate::base::words::in_words(error))),
             Ok(Verified { golden, ready_ms, .. }) => {
-                if golden.cases == 0 {
+                if golden.cases.is_empty() {
                     log::warn!(
                         "model {name}: has no golden cases; its answers on this device are unverified"
                     );
                 } else {
-                    log::info!("model {name}: ready in {ready_ms} ms, {} golden cases hold", golden.cases);
+                    let cases = golden.cases.len();
+                    log::info!("model {name}: ready in {ready_ms} ms, {cases} golden case(s) hold");
                 }
             }
         }
@@ -146,8 +146,9 @@ fn build(
     let interpreter =
         interpret::Interpreter::new(&card.output, &card.features, pipeline.threshold, pipeline.uncertain)
             .map_err(|error| error.to_string())?;
-    if let Some(output) = model.outputs().iter().find(|output| output.name == card.output.tensor) {
-        interpreter.fits(output)?;
+    let scores = model.outputs().iter().find(|output| output.name == card.output.tensor);
+    if let Some(output) = scores.and_then(engine::Port::concrete) {
+        interpreter.fits(&output)?;
     }
     let device = &config.device.id;
     Ok(Pipeline {
@@ -159,13 +160,7 @@ fn build(
         model: model.clone(),
         featurizer,
         interpreter,
-        context: PayloadContext::new(
-            device,
-            &pipeline.name,
-            &card.name,
-            &card.version,
-            OriginKind::Topic,
-        ),
+        context: PayloadContext::new(device, &pipeline.name, &card.name, &card.version, OriginKind::Topic),
         topic: Template::parse(&pipeline.publish.topic, device, &pipeline.name),
         error_topic: Template::parse(&pipeline.publish.error_topic, device, &pipeline.name),
         origins: Mutex::new(Origins::new(pipeline.source.max_sources.get())),

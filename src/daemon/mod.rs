@@ -21,9 +21,7 @@ use crate::config::{Config, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::memory::Memory;
-use crate::observe::{
-    self, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot,
-};
+use crate::observe::{self, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot};
 use crate::outbox::Outbox;
 use crate::stage::acquire::mqtt::{MqttSource, Route};
 use crate::stage::acquire::{Arrival, Intake};
@@ -84,7 +82,7 @@ impl Daemon {
             device: config.device.id.clone(),
             started: SystemClock.now(),
             pipelines: pipelines.clone(),
-            intake: intake.clone(),
+            intake,
             lanes: lanes.clone(),
             outbox,
             clock_synced: Arc::new(AtomicBool::new(observe::date::clock_synced())),
@@ -296,11 +294,7 @@ impl Shared {
                 LinkView::of("intake", &self.intake_link),
                 LinkView::of("publish", &self.publish_link),
             ],
-            outbox: OutboxView {
-                depth_predictions: depth as u64,
-                bytes,
-                max_bytes: self.outbox.max_bytes(),
-            },
+            outbox: OutboxView { depth_predictions: depth as u64, bytes, max_bytes: self.outbox.max_bytes() },
             pipelines: self.pipelines.iter().map(pipeline).collect(),
             memory: Memory::now(),
         }

@@ -16,6 +16,7 @@ use crate::base::counters::PipelineCounters;
 use crate::base::words::{in_words, panic_words};
 use crate::base::{Clock, Frame, FrameId, Latency, Micros, Origin, Prediction, Reason};
 use crate::config::{self, Card, card};
+use crate::engine::InferError;
 use crate::flow::Ticket;
 use crate::mqtt::Template;
 use crate::observe::latency::Latencies;
@@ -23,7 +24,7 @@ use crate::outbox::{Entry, Kind};
 use crate::stage::acquire::{Arrival, TooLarge};
 use crate::stage::decode::{DecodeError, Decoder};
 use crate::stage::featurize::{FeatureState, FeaturizeError, Featurizer};
-use crate::stage::infer::{InferError, Inference, StateTensors};
+use crate::stage::infer::{Inference, StateTensors};
 use crate::stage::interpret::{InterpretError, InterpretState, Interpreter};
 use crate::stage::publish::Publisher;
 use crate::stage::publish::payload::{PayloadContext, Unanswered};
@@ -140,6 +141,7 @@ pub struct Way {
     publisher: Publisher,
     clock_synced: Arc<AtomicBool>,
     decoder: Decoder,
+    featurizer: Featurizer,
     inference: Inference,
     /// For pipelines whose frames share nothing.
     alone: OriginState,
@@ -151,8 +153,9 @@ impl Way {
         let decoder = Decoder::new(&pipeline.config.decode, &pipeline.card.features);
         let inference = Inference::new(&pipeline.model, &pipeline.card)
             .expect("boot has held the card against the model");
+        let featurizer = pipeline.featurizer.clone();
         let alone = fresh(&pipeline, &inference);
-        Self { pipeline, publisher, clock_synced, decoder, inference, alone }
+        Self { pipeline, publisher, clock_synced, decoder, featurizer, inference, alone }
     }
 
     /// Answers one frame: whatever happens, something is published or counted, and the ticket goes
@@ -215,7 +218,7 @@ impl Way {
         begun: Micros,
         clock: &impl Clock,
     ) -> Result<Vec<Prediction>, WayError> {
-        let Self { pipeline, decoder, inference, alone, .. } = self;
+        let Self { pipeline, decoder, featurizer, inference, alone, .. } = self;
         let decoded = decoder.decode(&frame.payload)?;
         own_id.clone_from(&decoded.frame_id);
         let decoded_at = clock.now();
@@ -230,7 +233,7 @@ impl Way {
         };
         // Gaps are gaps in the frames' own time, where they carry one.
         let at = decoded.time.map_or(frame.taken_at, |time| Micros(time.0));
-        let pushed = pipeline.featurizer.push(&decoded.content, at, &mut state.features)?;
+        let pushed = featurizer.push(&decoded.content, at, &mut state.features)?;
         if pushed.gap {
             pipeline.counters.gaps.bump();
             state.tensors = inference.fresh_state();

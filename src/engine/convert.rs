@@ -100,7 +100,6 @@ pub(super) fn from_engine(tensor: &TractTensor) -> TractResult<Tensor> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -250,7 +250,6 @@ pub fn element(tensor: &Tensor, index: usize) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::engine::sample;

@@ -218,7 +218,6 @@ fn engine_error(path: &Path, step: Step, error: &tract_core::prelude::TractError
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::base::DataType;

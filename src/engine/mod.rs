@@ -39,7 +39,6 @@ mod refused;
 pub(crate) mod sample;
 mod session;
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 pub(crate) mod shared_models;
 
 pub use error::{EngineError, InferError, ModelError, Step};

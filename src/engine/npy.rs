@@ -311,7 +311,6 @@ pub fn to_bytes(tensor: &Tensor) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -221,7 +221,6 @@ fn data_type(onnx: i32) -> Option<DataType> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use tract_onnx::pb::{NodeProto, StringStringEntryProto};

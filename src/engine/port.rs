@@ -172,7 +172,6 @@ fn contradiction(port: &Port, spec: &PortSpec) -> Option<String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

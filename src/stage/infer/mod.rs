@@ -93,7 +93,6 @@ fn zeros(data_type: crate::base::DataType, shape: &[usize]) -> Tensor {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::base::Reason;

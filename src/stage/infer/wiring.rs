@@ -130,7 +130,6 @@ fn wrong_pair(state: &State, input: &PortSpec, output: &Port) -> Option<String> 
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::engine::{Model, sample};
