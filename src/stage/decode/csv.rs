@@ -26,7 +26,7 @@ pub(super) fn decode(
     extras: &Extras,
     separator: Option<char>,
 ) -> Result<(Rows, Option<String>, Option<UnixMicros>), DecodeError> {
-    let text = std::str::from_utf8(payload).map_err(malformed)?;
+    let text = std::str::from_utf8(payload).map_err(|error| malformed(error.to_string()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text
         .split('\n')
@@ -41,7 +41,7 @@ pub(super) fn decode(
     };
     let separator = separator.unwrap_or_else(|| found_out(first));
     let mut cells = Vec::new();
-    split(first, separator, &mut cells).map_err(|why| in_line(first_number, why))?;
+    split(first, separator, &mut cells).map_err(|why| in_line(first_number, &why))?;
 
     let header = header(&cells, columns, extras, separator)?;
     if header.is_some() {
@@ -52,7 +52,7 @@ pub(super) fn decode(
     let (mut id, mut own_time) = (None, None);
     let mut row = 0;
     for (number, line) in lines {
-        split(line, separator, &mut cells).map_err(|why| in_line(number, why))?;
+        split(line, separator, &mut cells).map_err(|why| in_line(number, &why))?;
         if cells.len() != places.len() || columns.len() == 0 {
             let what = format!("line {number} holds {} cells, {} were expected", cells.len(), places.len());
             return Err(columns.wrong_length(what));
@@ -65,7 +65,7 @@ pub(super) fn decode(
                 Cell::Skip => {}
                 // The frame is known by its newest row.
                 Cell::Id => id = Some(cell.as_ref()).filter(|id| !id.is_empty()).map(str::to_owned),
-                Cell::Time => own_time = moment(cell).map_err(|why| in_line(number, why))?,
+                Cell::Time => own_time = moment(cell).map_err(|why| in_line(number, &why))?,
                 Cell::Column(column) => {
                     values[start + column] = match value(cell, separator) {
                         Some(value) if !value.is_nan() => value,
@@ -75,7 +75,7 @@ pub(super) fn decode(
                             let seen = shortened(cell);
                             return Err(in_line(
                                 number,
-                                format!("`{name}` is {seen:?}; a number was expected"),
+                                &format!("`{name}` is {seen:?}; a number was expected"),
                             ));
                         }
                     }
@@ -89,11 +89,11 @@ pub(super) fn decode(
     Ok((Rows { columns: columns.len(), values }, id, own_time))
 }
 
-fn malformed(what: impl ToString) -> DecodeError {
-    DecodeError::Malformed { format: "CSV", what: what.to_string() }
+fn malformed(what: impl Into<String>) -> DecodeError {
+    DecodeError::Malformed { format: "CSV", what: what.into() }
 }
 
-fn in_line(number: usize, what: String) -> DecodeError {
+fn in_line(number: usize, what: &str) -> DecodeError {
     malformed(format!("line {number}: {what}"))
 }
 

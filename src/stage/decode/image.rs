@@ -49,8 +49,8 @@ fn unknown(bytes: &[u8]) -> DecodeError {
     DecodeError::Malformed { format: "a picture", what }
 }
 
-fn malformed_png(what: impl ToString) -> DecodeError {
-    DecodeError::Malformed { format: "a PNG", what: what.to_string() }
+fn malformed_png(what: impl Into<String>) -> DecodeError {
+    DecodeError::Malformed { format: "a PNG", what: what.into() }
 }
 
 fn png(bytes: &[u8], max_pixels: u64) -> Result<(Image, Option<Vec<u8>>), DecodeError> {
@@ -63,13 +63,14 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<(Image, Option<Vec<u8>>), Decode
     limits.max_image_width = Some(width);
     limits.max_image_height = Some(height);
     limits.max_alloc = Some(pixels * PNG_BYTES_A_PIXEL + PNG_BYTES_BESIDE);
-    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(malformed_png)?;
+    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)
+        .map_err(|error| malformed_png(error.to_string()))?;
     // An unreadable EXIF block says nothing about the pixels.
     let exif = decoder.exif_metadata().ok().flatten();
     let colour = decoder.color_type();
-    let size = usize::try_from(decoder.total_bytes()).map_err(malformed_png)?;
+    let size = usize::try_from(decoder.total_bytes()).map_err(|error| malformed_png(error.to_string()))?;
     let mut raw = vec![0; size];
-    decoder.read_image(&mut raw).map_err(malformed_png)?;
+    decoder.read_image(&mut raw).map_err(|error| malformed_png(error.to_string()))?;
     if matches!(colour, ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16) {
         raw = raw.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect();
     }
@@ -102,7 +103,7 @@ fn png_outline(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
     let mut at = PNG_SIGNATURE.len();
     loop {
         // length, name, body, checksum
-        let length = usize::try_from(word(at)?).map_err(malformed_png)?;
+        let length = usize::try_from(word(at)?).map_err(|error| malformed_png(error.to_string()))?;
         let name = bytes.get(at + 4..at + 8).ok_or_else(cut)?;
         let next = length.checked_add(at + 12).filter(|&next| next <= bytes.len()).ok_or_else(cut)?;
         match (name, size) {

@@ -246,9 +246,8 @@ proptest! {
         prop_assert_eq!(singly.0.len(), starts.clone().count());
         for (features, start) in singly.0.iter().zip(starts) {
             let input = features.input.as_f32().unwrap();
-            for t in 0..samples {
-                for c in 0..channels {
-                    let value = history[start + t][c];
+            for (t, row) in history[start..start + samples].iter().enumerate() {
+                for (c, &value) in row.iter().enumerate() {
                     let expected = if c == 0 { (value - 2.0) / 4.0 } else { value } as f32;
                     let place = if layout == WindowLayout::Nct { c * samples + t } else { t * channels + c };
                     prop_assert_eq!(input[place], expected);

@@ -68,7 +68,9 @@ mod tests {
     fn windows(ring: &mut Ring, samples: &[f64]) -> Vec<Vec<f64>> {
         samples
             .chunks_exact(ring.channels)
-            .filter_map(|row| ring.push(row).then(|| ring.rows().flatten().copied().collect()))
+            .filter_map(
+                |row| if ring.push(row) { Some(ring.rows().flatten().copied().collect()) } else { None },
+            )
             .collect()
     }
 

@@ -50,7 +50,7 @@ pub(super) fn decode(
     extras: &Extras,
     scratch: &mut Scratch,
 ) -> Result<Parsed, DecodeError> {
-    let text = std::str::from_utf8(payload).map_err(malformed)?;
+    let text = std::str::from_utf8(payload).map_err(|error| malformed(error.to_string()))?;
     // RFC 8259 §8.1: a parser may ignore a byte order mark rather than treat it as an error.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     scratch.fields.clear();
@@ -78,7 +78,7 @@ pub(super) fn decode(
                     what: format!("{what} (line {}, column {})", error.line(), error.column()),
                 },
                 Some(fault) => fault,
-                None => malformed(error),
+                None => malformed(error.to_string()),
             });
         }
     }
@@ -86,8 +86,8 @@ pub(super) fn decode(
     Ok((rows, frame.id.flatten(), frame.time.flatten()))
 }
 
-fn malformed(what: impl ToString) -> DecodeError {
-    DecodeError::Malformed { format: "JSON", what: what.to_string() }
+fn malformed(what: impl Into<String>) -> DecodeError {
+    DecodeError::Malformed { format: "JSON", what: what.into() }
 }
 
 /// The document under way. Its errors go to `fault`, because serde's own are text only.
