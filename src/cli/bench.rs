@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 
 use super::infer::failure;
-use super::inspect::shapes;
+use super::inspect::{shapes, specs};
 use super::{Exit, Failure};
 use crate::base::{Data, DataType, Tensor};
 use crate::config::card::PortSpec;
@@ -29,7 +29,7 @@ pub struct Args {
     /// Sessions at work at the same time
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
-    /// Lengths for open axes: NAME=1,3,224,224
+    /// Lengths for open axes: NAME=1,3,224,224 (an open batch is 1)
     #[arg(long, value_name = "NAME=SHAPE")]
     input: Vec<String>,
     /// One JSON object instead of text
@@ -99,31 +99,21 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// The model with something to run it on, and where that comes from.
 fn open(path: &Path, arguments: &[String]) -> Result<(Model, Vec<Tensor>, &'static str), Failure> {
-    let opened = folder::open_any(path).map_err(failure)?;
-    let given = shapes(arguments, opened.graph.inputs())?;
-    if given.is_empty() {
-        let (model, card) = opened.prepare().map_err(failure)?;
-        let case =
-            card.map(|card| golden::first_inputs(&model, &card.folder)).transpose().map_err(failure)?;
-        return Ok(match case.flatten() {
-            Some(inputs) => (model, inputs, "first golden case"),
-            None => {
-                let inputs = noise(model.inputs());
-                (model, inputs, "seeded noise")
-            }
-        });
-    }
-    let ports = opened.graph.inputs();
-    let specs: Vec<PortSpec> = (given.into_iter())
-        .map(|(name, shape)| {
-            let port = ports.iter().find(|port| port.name == name);
-            let data_type = port.and_then(|port| port.data_type).unwrap_or(DataType::F32);
-            PortSpec { name, data_type, shape }
-        })
-        .collect();
-    let model = opened.graph.prepare(&specs).map_err(failure)?;
-    let inputs = noise(model.inputs());
-    Ok((model, inputs, "seeded noise"))
+    let folder::Opened { graph, card } = folder::open_any(path).map_err(failure)?;
+    let given = shapes(arguments, graph.inputs())?;
+    let specs = specs(graph.inputs(), card.as_ref(), &given)
+        .map_err(|open| Failure::new(Exit::DataErr, format!("{}: {open}", path.display())))?;
+    let model = graph.prepare(&specs).map_err(failure)?;
+    // Golden cases have the card's shapes.
+    let card = card.filter(|_| given.is_empty());
+    let case = card.map(|card| golden::first_inputs(&model, &card.folder)).transpose().map_err(failure)?;
+    Ok(match case.flatten() {
+        Some(inputs) => (model, inputs, "first golden case"),
+        None => {
+            let inputs = noise(model.inputs());
+            (model, inputs, "seeded noise")
+        }
+    })
 }
 
 /// Floats in [0, 1), zeros and ones for everything else (indices stay in range), the same each time.

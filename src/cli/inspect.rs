@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::infer::failure;
 use super::{Exit, Failure};
+use crate::base::DataType;
 use crate::config::Card;
 use crate::config::card::{OutputKind, PortSpec};
 use crate::engine::{Dim, Memory, Model, ModelError, Page, Port, folder, golden};
@@ -43,7 +44,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let page = opened.graph.page();
     let shapes = shapes(&input, &page.inputs)?;
     let card = opened.card;
-    let trial = match specs(&page, card.as_ref(), &shapes) {
+    let trial = match specs(&page.inputs, card.as_ref(), &shapes) {
         Err(open) => match page.unknown_operators.is_empty() {
             true => Trial::NotTried(open),
             // Whatever the shapes, it cannot run; preparing it says why.
@@ -91,7 +92,12 @@ pub(super) fn shapes(arguments: &[String], inputs: &[Port]) -> Result<Vec<(Strin
 }
 
 /// Concrete inputs: as given, else the card's, else as exported with an open first axis taken as 1.
-fn specs(page: &Page, card: Option<&Card>, given: &[(String, Vec<usize>)]) -> Result<Vec<PortSpec>, String> {
+/// What stays open is told in words.
+pub(super) fn specs(
+    ports: &[Port],
+    card: Option<&Card>,
+    given: &[(String, Vec<usize>)],
+) -> Result<Vec<PortSpec>, String> {
     if given.is_empty()
         && let Some(card) = card
     {
@@ -99,26 +105,25 @@ fn specs(page: &Page, card: Option<&Card>, given: &[(String, Vec<usize>)]) -> Re
     }
     let mut specs = Vec::new();
     for (name, shape) in given {
-        let port = page.inputs.iter().find(|port| port.name == *name);
-        let data_type = port.and_then(|port| port.data_type).unwrap_or(crate::base::DataType::F32);
+        let port = ports.iter().find(|port| port.name == *name);
+        let data_type = port.and_then(|port| port.data_type).unwrap_or(DataType::F32);
         specs.push(PortSpec { name: name.clone(), data_type, shape: shape.clone() });
     }
-    for port in &page.inputs {
+    for port in ports {
         if specs.iter().any(|spec| spec.name == port.name) {
             continue;
         }
-        let of_one = Port {
-            dims: port.dims.clone().map(|mut dims| {
-                if let Some(batch @ (Dim::Symbol(_) | Dim::Unknown)) = dims.first_mut() {
-                    *batch = Dim::Fixed(1);
-                }
-                dims
-            }),
-            ..port.clone()
-        };
-        match of_one.concrete() {
+        let mut batch_of_one = port.clone();
+        if let Some(first) = batch_of_one.dims.as_mut().and_then(|dims| dims.first_mut())
+            && !matches!(first, Dim::Fixed(_))
+        {
+            *first = Dim::Fixed(1);
+        }
+        match batch_of_one.concrete() {
             Some(spec) => specs.push(spec),
-            None => return Err(format!("{port} is open; try it with --input {}=1,…", port.name)),
+            None => {
+                return Err(format!("input {port} is open; give its shape, as in --input {}=1,…", port.name));
+            }
         }
     }
     Ok(specs)

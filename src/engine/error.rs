@@ -170,7 +170,7 @@ pub enum ModelError {
         expected: String,
     },
     /// A `.npy` file cannot be read.
-    #[error("{}: {source}", path.display())]
+    #[error("{} cannot be taken as an array", path.display())]
     Npy {
         /// The file.
         path: PathBuf,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tract_core::prelude::f16;
 
-use super::{InferError, Model, ModelError, npy};
+use super::{Model, ModelError, npy};
 use crate::base::{Data, Tensor};
 use crate::config::Card;
 
@@ -56,7 +56,7 @@ pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
         let inputs = inputs(model, &folder)?;
         let expected = outputs(model, &folder)?;
         let begun = Instant::now();
-        let ours = session.run(&inputs.iter().collect::<Vec<_>>()).map_err(|source: InferError| {
+        let ours = session.run(&inputs.iter().collect::<Vec<_>>()).map_err(|source| {
             ModelError::GoldenRun { model: card.name.clone(), case: name.clone(), source: Box::new(source) }
         })?;
         let took = begun.elapsed();

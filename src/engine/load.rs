@@ -20,7 +20,7 @@ use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
 
 use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
-use super::model::Model;
+use super::model::{self, Model};
 use super::port::{self, Port};
 use super::{convert, nnef, onnx, operators, passes};
 use crate::config::Card;
@@ -165,10 +165,11 @@ impl Parsed {
             Graph::Onnx(proto) => typed_onnx(path, *proto, &specs)?,
             Graph::Nnef(model) => step(path, Step::Type, || nnef::concretise(*model, &specs))?,
         };
-        let optimised = step(path, Step::Optimise, || {
+        let (optimised, weights_bytes) = step(path, Step::Optimise, || {
             let mut model = passes::apply(typed)?;
+            let weights_bytes = model::weights_bytes(&model);
             model.optimize()?;
-            Ok(model)
+            Ok((model, weights_bytes))
         })?;
         let plan = step(path, Step::Plan, || TypedSimplePlan::new(optimised))?;
         let facts = step(path, Step::Plan, || {
@@ -178,7 +179,7 @@ impl Parsed {
         })?;
         let outputs =
             self.outputs.iter().zip(&facts).map(|(port, fact)| nnef::port(&port.name, fact)).collect();
-        Ok(Model::new(self.path, plan, specs, outputs, self.begun.elapsed()))
+        Ok(Model::new(self.path, plan, specs, outputs, weights_bytes, self.begun.elapsed()))
     }
 }
 

@@ -1,5 +1,6 @@
 //! A model that is ready to run: shared, immutable, cheap to clone.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,7 +9,8 @@ use std::time::Duration;
 use tract_core::internal::DimLike;
 use tract_core::model::memory::eval_tmp_memory_usage;
 use tract_core::ops::konst::Const;
-use tract_core::prelude::{Tensor as TractTensor, TractResult, TypedSimplePlan};
+use tract_core::ops::scan::Scan;
+use tract_core::prelude::{Tensor as TractTensor, TractResult, TypedModel, TypedSimplePlan};
 
 use super::load::Verified;
 use super::port::Port;
@@ -26,6 +28,7 @@ struct Inner {
     inputs: Vec<PortSpec>,
     outputs: Vec<Port>,
     ready_in: Duration,
+    weights_bytes: u64,
     /// Some operator may remember its last run.
     carries_state: bool,
 }
@@ -43,10 +46,11 @@ impl Model {
         plan: Arc<TypedSimplePlan>,
         inputs: Vec<PortSpec>,
         outputs: Vec<Port>,
+        weights_bytes: u64,
         ready_in: Duration,
     ) -> Self {
         let carries_state = passes::carries_state(plan.model());
-        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in, carries_state }))
+        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in, weights_bytes, carries_state }))
     }
 
     /// The model of a card: verified, then parsed, with the card's shapes.
@@ -100,7 +104,8 @@ impl Model {
 
     /// An estimate of what it needs while it runs; `None` where shapes depend on values.
     pub fn memory(&self) -> Option<Memory> {
-        memory(&self.0.plan).ok()
+        let intermediates_bytes = intermediates(&self.0.plan).ok()?;
+        Some(Memory { weights_bytes: self.0.weights_bytes, intermediates_bytes })
     }
 }
 
@@ -120,30 +125,34 @@ impl Memory {
     }
 }
 
-fn memory(plan: &TypedSimplePlan) -> TractResult<Memory> {
-    let model = plan.model();
-    // Several nodes may hold one tensor.
-    let mut weights: Vec<(*const TractTensor, u64)> = Vec::new();
-    for node in model.nodes() {
-        let Some(constant) = node.op_as::<Const>() else { continue };
-        weights.push((Arc::as_ptr(constant.val()), tensor_bytes(constant.val())?));
-    }
-    weights.sort_unstable();
-    weights.dedup_by_key(|(tensor, _)| *tensor);
-
-    let steps = eval_tmp_memory_usage(model, plan.order_without_consts(), |node| !node.op_is::<Const>())?;
-    let mut intermediates_bytes = 0;
+/// The most that tensors between the nodes take at once.
+fn intermediates(plan: &TypedSimplePlan) -> TractResult<u64> {
+    let steps =
+        eval_tmp_memory_usage(plan.model(), plan.order_without_consts(), |node| !node.op_is::<Const>())?;
+    let mut most = 0;
     for (_, bytes) in &steps {
-        intermediates_bytes = intermediates_bytes.max(bytes.to_usize()? as u64);
+        most = most.max(bytes.to_usize()?);
     }
-    Ok(Memory { weights_bytes: weights.iter().map(|(_, bytes)| bytes).sum(), intermediates_bytes })
+    Ok(most as u64)
 }
 
-/// Of weights that are packed for a kernel, the tensor itself shows only a handle.
-fn tensor_bytes(tensor: &TractTensor) -> TractResult<u64> {
-    let mut bytes = tensor.len() * tensor.datum_type().size_of();
-    for buffer in tensor.exotic_fact()?.iter().flat_map(|fact| fact.buffer_sizes()) {
-        bytes += buffer.to_usize()?;
+/// Bytes of the weights of a decluttered graph, inner graphs included. Optimisation packs them into
+/// kernels, where they cannot be seen any more, at about the same size.
+pub(super) fn weights_bytes(model: &TypedModel) -> u64 {
+    let mut tensors = HashMap::new();
+    collect_weights(model, &mut tensors);
+    tensors.values().sum()
+}
+
+/// By address: several nodes may hold one tensor.
+fn collect_weights(model: &TypedModel, tensors: &mut HashMap<*const TractTensor, u64>) {
+    for node in model.nodes() {
+        if let Some(constant) = node.op_as::<Const>() {
+            let tensor = constant.val();
+            let bytes = tensor.len() * tensor.datum_type().size_of();
+            tensors.insert(Arc::as_ptr(tensor), bytes as u64);
+        } else if let Some(scan) = node.op_as::<Scan>() {
+            collect_weights(&scan.body, tensors);
+        }
     }
-    Ok(bytes as u64)
 }

@@ -1,7 +1,11 @@
 //! What a person wants to know of a model before using it: its page, read from the file alone.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use tract_core::ops::konst::Const;
+use tract_core::prelude::{Tensor as TractTensor, TypedModel};
 use tract_onnx::pb::ModelProto;
 
 use super::load::{Graph, Parsed};
@@ -85,17 +89,17 @@ fn onnx_page(page: Page, proto: &ModelProto) -> Page {
     }
 }
 
-fn nnef_page(page: Page, model: &tract_core::prelude::TypedModel) -> Page {
-    let mut by_name = std::collections::BTreeMap::new();
+fn nnef_page(page: Page, model: &TypedModel) -> Page {
+    let mut by_name = BTreeMap::new();
     let mut parameters = 0;
     for node in model.nodes() {
-        match node.op_as::<tract_core::ops::konst::Const>() {
+        match node.op_as::<Const>() {
             Some(constant) => parameters += constant.val().len() as u64,
             None => *by_name.entry(node.op().name().into_owned()).or_default() += 1,
         }
     }
     by_name.remove("Source");
-    let text = |tensor: &tract_core::prelude::Tensor| {
+    let text = |tensor: &TractTensor| {
         let plain = tensor.as_plain_ram()?;
         plain.as_slice::<String>().ok()?.first().cloned()
     };
@@ -110,9 +114,9 @@ fn nnef_page(page: Page, model: &tract_core::prelude::TypedModel) -> Page {
 }
 
 /// Most frequent first.
-fn counts(by_name: std::collections::BTreeMap<String, usize>) -> Vec<OperatorCount> {
+fn counts(by_name: BTreeMap<String, usize>) -> Vec<OperatorCount> {
     let mut counts: Vec<_> =
         by_name.into_iter().map(|(operator, nodes)| OperatorCount { operator, nodes }).collect();
-    counts.sort_by_key(|count| std::cmp::Reverse(count.nodes));
+    counts.sort_by_key(|count| Reverse(count.nodes));
     counts
 }

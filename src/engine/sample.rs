@@ -232,13 +232,15 @@ pub(crate) fn recurrent(direction: &str) -> Sample {
         .output("c_out")
 }
 
-/// A GRU with two units over four samples: tract fuses it into an operator of its own.
-pub(crate) fn gru() -> Sample {
+/// A GRU with two units over four samples of one or two channels: tract fuses it into an operator of
+/// its own. The first channel's weights do not depend on how many there are.
+pub(crate) fn gru(channels: usize) -> Sample {
     let ramp = |count: usize| (0..count).map(|i| (i as f32 - 5.0) / 10.0).collect::<Vec<_>>();
+    let rows = ramp(6).into_iter().flat_map(|first| [first, 0.4].into_iter().take(channels));
     Sample::default()
-        .input("x", DataType::F32, &[4, 1, 2])
+        .input("x", DataType::F32, &[4, 1, channels as i64])
         .input("h_in", DataType::F32, &[1, 1, 2])
-        .weights("w", &[1, 6, 2], &ramp(12))
+        .weights("w", &[1, 6, channels as u64], &rows.collect::<Vec<_>>())
         .weights("r", &[1, 6, 2], &ramp(12))
         .weights("b", &[1, 12], &ramp(12))
         .node(

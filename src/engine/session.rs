@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_fused_gru_forgets_as_well() {
-        let mut session = sample::gru().model().session();
+        let mut session = sample::gru(2).model().session();
         let sample = Tensor::f32(&[4, 1, 2], vec![1.0, -1.0, 0.5, 2.0, 0.1, 0.3, -0.7, 1.5]);
         let state = Tensor::zeros(&[1, 1, 2]);
         let first = session.run(&[&sample, &state]).unwrap();

@@ -4,6 +4,7 @@
 //! [`apply`]. The model's golden cases hold for what comes out.
 
 mod stateless;
+mod univariate_gru;
 
 use tract_core::prelude::{TractResult, TypedModel};
 
@@ -13,6 +14,7 @@ pub(super) use stateless::carries_state;
 pub(super) fn apply(mut model: TypedModel) -> TractResult<TypedModel> {
     // First: what a run carries over decides which loops decluttering may unroll.
     stateless::apply(&mut model);
+    univariate_gru::apply(&mut model)?;
     // Passes to faster kernels go behind decluttering: they look for its normal forms.
     model.into_decluttered()
 }
