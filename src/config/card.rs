@@ -37,19 +37,6 @@ pub struct Card {
     pub golden: Golden,
 }
 
-impl Card {
-    /// Temporary: stands in for the config engineer's reader.
-    pub fn read(folder: &std::path::Path) -> Result<Card, super::Complaints> {
-        let message = "cards cannot be read yet".to_owned();
-        Err(super::Complaints(vec![super::Complaint {
-            file: folder.join("model.toml"),
-            line: 1,
-            column: 1,
-            message,
-        }]))
-    }
-}
-
 /// `[graph]`
 #[derive(Clone, Debug)]
 pub struct Graph {

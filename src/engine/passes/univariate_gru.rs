@@ -54,7 +54,6 @@ fn projected(model: &TypedModel, id: usize, gru: GruSeq) -> TractResult<TypedMod
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use crate::base::Tensor;
     use crate::engine::sample;
