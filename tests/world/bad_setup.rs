@@ -17,6 +17,7 @@ use crate::support::site::{AVAILABILITY, Site, pipeline, result, work_folder, wr
 const CONFIG: i32 = 78;
 const USAGE: i32 = 64;
 const BAD_DATA: i32 = 65;
+const NO_FILE: i32 = 74;
 
 /// A broker that first refuses in some way and then does not: the daemon waits, says why, and works
 /// as soon as it may.
@@ -52,7 +53,7 @@ fn refused_then_admitted(setup: Setup, login: &str, words: &[&str], log_after_st
 
 #[test]
 fn a_broker_absent_at_start_is_waited_for() {
-    refused_then_admitted(Setup::default(), "", &["refused"], false);
+    refused_then_admitted(Setup::default(), "", &["cannot connect"], false);
 }
 
 #[test]
@@ -60,7 +61,7 @@ fn a_broker_that_refuses_the_password_is_named_and_tried_again() {
     refused_then_admitted(
         Setup { users: vec![("press", "right")], ..Setup::default() },
         "\nusername = \"press\"\npassword = \"wrong\"",
-        &["not authorized"],
+        &["refused the connection", "authori"],
         true,
     );
 }
@@ -70,7 +71,7 @@ fn a_broker_that_refuses_the_client_id_is_named_and_tried_again() {
     refused_then_admitted(
         Setup { client_id_prefix: Some("accepted-"), ..Setup::default() },
         "\nclient_id = \"stranger\"",
-        &["stranger"],
+        &["refused the connection", "client id"],
         true,
     );
 }
@@ -96,18 +97,22 @@ fn a_broker_that_goes_away_while_starting_does_not_hold_up_sigterm() {
         &pipeline("scale", "weigh", "s/frame", "json"),
     );
     let mut daemon = Daemon::spawn(&config);
-    daemon.wait_log(&["refused"], SOON);
+    daemon.wait_log(&["cannot connect"], SOON);
     assert_eq!(daemon.stop(Duration::from_secs(8)), Some(0), "{}", daemon.log());
 }
 
 /// `check` and `run` both end with 78 and say the same; returns what they say.
 fn complaints(config: &Path) -> String {
+    refused_with(CONFIG, config)
+}
+
+fn refused_with(code: i32, config: &Path) -> String {
     let config = config.to_str().expect("temporary folders have plain names");
     let said = ["check", "run"].map(|verb| {
         let output = lineside(&[verb, "-c", config]);
         let text =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(CONFIG), "{verb}: {text}");
+        assert_eq!(output.status.code(), Some(code), "{verb}: {text}");
         text
     });
     said[0].clone()
@@ -164,7 +169,7 @@ fn ten_mistakes_in_a_configuration_are_named_at_once_each_with_its_place() {
 }
 
 #[test]
-fn broken_toml_a_missing_file_and_no_pipeline_end_with_78_and_the_place() {
+fn broken_toml_and_no_pipeline_end_with_78_and_a_missing_file_with_74() {
     let folder = work_folder(&[weigh()]);
     let file = folder.path().join("line.toml");
     fs::write(&file, "[broker]\nurl = \"mqtt://localhost\n").unwrap();
@@ -173,7 +178,7 @@ fn broken_toml_a_missing_file_and_no_pipeline_end_with_78_and_the_place() {
     assert!(complaints(&file).contains("pipeline"));
     fs::write(&file, [0xff, 0xfe, 0x00]).unwrap();
     assert!(complaints(&file).contains("line.toml"));
-    assert!(complaints(&folder.path().join("absent.toml")).contains("absent.toml"));
+    assert!(refused_with(NO_FILE, &folder.path().join("absent.toml")).contains("absent.toml"));
 }
 
 #[test]

@@ -153,7 +153,7 @@ fn a_frame_that_outlasts_the_deadline_is_named_at_the_end_and_comes_again() {
     let took = asked.elapsed();
     if site.client.heard(&result("late")).is_empty() {
         assert!(took < Duration::from_secs(3), "a deadline of 1 s took {took:?}:\n{}", daemon.log());
-        daemon.wait_log(&["late"], Duration::from_secs(1));
+        daemon.wait_log(&["deadline", "worker"], Duration::from_secs(1));
         assert_eq!(code, Some(0), "{}", daemon.log());
         let _again = site.start(&config);
         site.client.wait_for(&result("late"), SOON * 6, |_| true);
