@@ -139,9 +139,6 @@ pub(crate) fn error(pipeline: &str) -> String {
 
 /// A regression target's value in a prediction.
 pub(crate) fn value(prediction: &Value, target: &str) -> f64 {
-    let value = &prediction["values"][target];
-    value
-        .as_f64()
-        .or_else(|| value["value"].as_f64())
-        .unwrap_or_else(|| panic!("no value {target} in {prediction}"))
+    let value = prediction["values"][target]["value"].as_f64();
+    value.unwrap_or_else(|| panic!("no value of {target} in {prediction}"))
 }
