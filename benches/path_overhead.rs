@@ -142,6 +142,11 @@ impl Path {
     }
 }
 
+/// First and second change places each round: whatever favours a place favours both.
+fn in_turn(round: usize) -> [usize; 2] {
+    if round.is_multiple_of(2) { [0, 1] } else { [1, 0] }
+}
+
 fn main() {
     let echo_port: u16 = setting("echo", 0);
     if echo_port != 0 {
@@ -170,16 +175,20 @@ fn main() {
         path.one_by_one(&mut sender, 100); // warm caches and connections
     }
     let mut single = [Vec::new(), Vec::new()];
-    for _ in 0..rounds {
-        for (path, samples) in paths.iter().zip(&mut single) {
-            samples.extend(path.one_by_one(&mut sender, frames));
+    for round in 0..rounds {
+        for turn in in_turn(round) {
+            single[turn].extend(paths[turn].one_by_one(&mut sender, frames));
         }
     }
     let mut steady = [Vec::new(), Vec::new()];
     let slices = (seconds / 10.0).ceil().max(1.0);
-    for _ in 0..slices as usize {
-        for (path, samples) in paths.iter().zip(&mut steady) {
-            samples.extend(path.steady(&mut sender, rate, Duration::from_secs_f64(seconds / slices)));
+    for round in 0..slices as usize {
+        for turn in in_turn(round) {
+            steady[turn].extend(paths[turn].steady(
+                &mut sender,
+                rate,
+                Duration::from_secs_f64(seconds / slices),
+            ));
         }
     }
     let (p50, p99) =

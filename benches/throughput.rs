@@ -13,7 +13,7 @@ mod common;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use common::load::{Listener, Sender, offer};
@@ -23,11 +23,12 @@ use common::{Bound, Figure, report, setting};
 
 const MODEL: &str = "machine-failure";
 
-/// A machine's readings as JSON, none like the one before.
-fn frame(n: usize) -> Vec<u8> {
+/// A machine's readings as JSON, none like the one before. The id names the trial, so that late
+/// answers to an earlier one are not counted.
+fn frame(trial: &str, n: usize) -> Vec<u8> {
     let step = (n % 97) as f64;
     format!(
-        "{{\"id\":\"{n}\",\"type\":{},\"air_temperature_k\":{:.1},\"process_temperature_k\":{:.1},\
+        "{{\"id\":\"{trial}{n}\",\"type\":{},\"air_temperature_k\":{:.1},\"process_temperature_k\":{:.1},\
          \"rotational_speed_rpm\":{},\"torque_nm\":{:.1},\"tool_wear_min\":{}}}",
         n % 3,
         296.0 + step / 12.0,
@@ -49,11 +50,13 @@ struct Contestant<'b> {
 impl Contestant<'_> {
     /// Offers `rate` for `duration`. True: held.
     fn holds(&self, rate: f64, duration: Duration) -> bool {
+        static TRIAL: AtomicU64 = AtomicU64::new(0);
+        let trial = format!("trial{}-", TRIAL.fetch_add(1, Ordering::Relaxed));
         let mut sender = Sender::connect(self.port, "sender");
-        let listener = Listener::connect(self.port, "listener", self.answers);
+        let listener = Listener::counting(self.port, "listener", self.answers, &trial);
         let due = Mutex::new(Vec::new());
         let begun = Instant::now();
-        let sent = offer(&mut sender, rate, duration, &due, |n| (self.topic.into(), frame(n))) as u64;
+        let sent = offer(&mut sender, rate, duration, &due, |n| (self.topic.into(), frame(&trial, n))) as u64;
         let late_sender = begun.elapsed() > duration + Duration::from_millis(500);
         let patience = Instant::now() + Duration::from_secs(1);
         let answered = || listener.heard.load(Ordering::Relaxed);
@@ -71,7 +74,7 @@ impl Contestant<'_> {
         // What was not held drains before the next trial.
         let mut seen = answered();
         while answered() < sent {
-            std::thread::sleep(Duration::from_millis(500));
+            std::thread::sleep(Duration::from_secs(2));
             if answered() == seen {
                 break;
             }

@@ -134,8 +134,9 @@ def series(card, session, out, source):
     with open(source, newline="") as file:
         records = list(csv.DictReader(file))[:3000]
     times = [datetime.fromisoformat(record["timestamp"]) for record in records]
-    values = {"temperature_c": [number(record["value"]) for record in records],
+    values = {names[0]: [number(record["value"]) for record in records],
               "hour": [number(time.hour + time.minute / 60) for time in times]}
+    assert names[0].startswith("temperature") and names[1:] == ["hour"], names
     raw = np.array([values[name] for name in names]).T
     inputs = scaled(raw, features["column"])
     states = zero_states(card)

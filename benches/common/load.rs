@@ -118,6 +118,11 @@ impl Sender {
 impl Listener {
     /// Connects and subscribes.
     pub(crate) fn connect(port: u16, id: &str, filter: &str) -> Self {
+        Self::counting(port, id, filter, "")
+    }
+
+    /// The same for messages that hold `word` only.
+    pub(crate) fn counting(port: u16, id: &str, filter: &str, word: &str) -> Self {
         let mut stream = connect(port, id);
         let mut body = vec![0, 1];
         text(&mut body, filter);
@@ -128,10 +133,12 @@ impl Listener {
         assert!(answer[0] == 0x90 && answer[4] < 0x80, "SUBACK refuses {filter}: {answer:?}");
         let heard = Arc::new(AtomicU64::new(0));
         let (count, (sender, messages)) = (Arc::clone(&heard), channel());
+        let word = word.as_bytes().to_vec();
         std::thread::spawn(move || {
             read_packets(stream, |kind, body| {
-                if kind & 0xf0 == 0x30 {
-                    let now = Instant::now();
+                let now = Instant::now();
+                let held = |word: &[u8]| word.is_empty() || body.windows(word.len()).any(|part| part == word);
+                if kind & 0xf0 == 0x30 && held(&word) {
                     let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
                     count.fetch_add(1, Ordering::Relaxed);
                     let _ = sender.send((now, body[2 + topic..].to_vec()));

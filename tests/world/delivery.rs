@@ -183,3 +183,31 @@ fn the_freshest_frame_wins_where_the_oldest_is_dropped_and_each_loss_is_counted(
     let reports = site.client.wait_count("lineside/press-07/live/error", lost, SOON);
     assert!(reports.iter().all(|report| report.json()["reason"] == "queue_drop_oldest"));
 }
+
+#[test]
+#[ignore = "takes minutes; tests/run --long"]
+fn forty_kills_of_daemon_and_broker_cost_no_accepted_frame() {
+    let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[weigh()]);
+    let config = site.configure(&pipeline_with_ids("scale", "weigh", "s/frame"));
+    let mut daemon = site.start(&config);
+    const FRAMES: usize = 8_000;
+    for n in 0..FRAMES {
+        site.client.publish("s/frame", AtLeastOnce, frame(n));
+        match n % 400 {
+            199 => {
+                daemon.kill();
+                daemon = site.start(&config);
+            }
+            399 => {
+                // What the broker has not acknowledged it owes nobody.
+                site.client.flush();
+                site.broker.restart();
+            }
+            _ => {}
+        }
+    }
+    site.client.flush();
+    let all = site.client.wait_until(&result("scale"), SOON * 6, |m| answered(m) == FRAMES);
+    assert!(all, "the daemon's log:\n{}", daemon.log());
+    assert_all_answered(&site.client.heard(&result("scale")), FRAMES);
+}
