@@ -73,7 +73,8 @@ impl Client {
     pub(crate) fn connect_as(port: u16, id: &str, login: Option<(&str, &str)>) -> Self {
         let mut options = MqttOptions::new(id, "127.0.0.1", port);
         options.set_max_packet_size(64 << 20, 64 << 20).set_keep_alive(Duration::from_secs(30));
-        options.set_inflight(100);
+        // A session, so that nothing published while a broker restarts passes us by.
+        options.set_inflight(100).set_clean_session(false);
         if let Some((user, password)) = login {
             options.set_credentials(user, password);
         }
@@ -96,9 +97,9 @@ impl Client {
                             retain: publish.retain,
                             qos: publish.qos,
                         }),
-                        Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                        Ok(Event::Incoming(Packet::ConnAck(ack))) => {
                             seen.connects += 1;
-                            if seen.connects > 1 {
+                            if seen.connects > 1 && !ack.session_present {
                                 for (filter, qos) in seen.filters.clone() {
                                     let _ = again.try_subscribe(filter, qos);
                                 }

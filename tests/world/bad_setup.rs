@@ -71,7 +71,7 @@ fn a_broker_that_refuses_the_client_id_is_named_and_tried_again() {
     refused_then_admitted(
         Setup { client_id_prefix: Some("accepted-"), ..Setup::default() },
         "\nclient_id = \"stranger\"",
-        &["refused the connection", "client id"],
+        &["refused the connection", "client_id"],
         true,
     );
 }

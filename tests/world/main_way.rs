@@ -206,6 +206,7 @@ fn retained_predictions_reach_a_late_subscriber_and_qos_0_is_answered_too() {
     site.client.publish("quick/frame", AtMostOnce, "[2,2,2]");
     assert_eq!(site.client.wait_for(&result("quick"), SOON, |_| true).qos, AtMostOnce);
     site.client.wait_for(&result("kept"), SOON, |_| true);
+    site.client.wait_for(STATS, SOON, |_| true);
 
     let late = Client::connect(site.broker.port, "late");
     late.subscribe("lineside/#", AtLeastOnce);
