@@ -193,14 +193,13 @@ fn the_freshest_frame_wins_where_the_oldest_is_dropped_and_each_loss_is_counted(
     );
 }
 
-#[test]
-#[ignore = "takes minutes; tests/run --long"]
-fn forty_kills_of_daemon_and_broker_cost_no_accepted_frame() {
+/// Kills the daemon and restarts the broker in turn, `rounds` times each, under steady frames.
+fn storm(rounds: usize) {
     let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[weigh()]);
     let config = site.configure(&pipeline_with_ids("scale", "weigh", "s/frame"));
     let mut daemon = site.start(&config);
-    const FRAMES: usize = 8_000;
-    for n in 0..FRAMES {
+    let frames = rounds * 400;
+    for n in 0..frames {
         site.client.publish("s/frame", AtLeastOnce, frame(n));
         match n % 400 {
             199 => {
@@ -216,7 +215,18 @@ fn forty_kills_of_daemon_and_broker_cost_no_accepted_frame() {
         }
     }
     site.client.flush();
-    let all = site.client.wait_until(&result("scale"), SOON * 6, |m| answered(m) == FRAMES);
+    let all = site.client.wait_until(&result("scale"), SOON * 6, |m| answered(m) == frames);
     assert!(all, "the daemon's log:\n{}", daemon.log());
-    assert_all_answered(&site.client.heard(&result("scale")), FRAMES);
+    assert_all_answered(&site.client.heard(&result("scale")), frames);
+}
+
+#[test]
+fn forty_kills_of_daemon_and_broker_cost_no_accepted_frame() {
+    storm(20);
+}
+
+#[test]
+#[ignore = "takes minutes; tests/run --long"]
+fn a_thousand_kills_of_daemon_and_broker_cost_no_accepted_frame() {
+    storm(500);
 }
