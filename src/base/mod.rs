@@ -11,7 +11,10 @@ pub mod frame;
 pub mod prediction;
 pub mod reason;
 pub mod tensor;
+pub mod words;
 
+#[cfg(feature = "daemon")]
+pub use clock::SystemClock;
 pub use clock::{Clock, Micros, UnixMicros};
 pub use content::{Content, Features, Image, Rows};
 pub use frame::{Frame, FrameId, Identity, Origin};

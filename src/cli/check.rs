@@ -4,12 +4,15 @@
 //! Promise: whatever `run` would refuse at boot is told here, without connecting to anything.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
 use super::{Exit, Failure};
-use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, agree};
+use crate::base::words::in_words;
+use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
+use crate::daemon::boot;
 
 /// Tell every mistake in a configuration, its models and their golden cases
 #[derive(Debug, clap::Args)]
@@ -32,37 +35,41 @@ pub fn default_config() -> PathBuf {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.config.unwrap_or_else(default_config);
-    let (config, complaints) = match Config::read(&path) {
-        Ok(config) => {
-            let (models, complaints) = complaints(&config);
-            (Some((config, models)), complaints)
+    let mut complaints = Vec::new();
+    let config = match Config::read(&path) {
+        Ok(config) => Some(config),
+        Err(ConfigError::Wrong(wrong)) => {
+            complaints = wrong.0;
+            None
         }
-        Err(ConfigError::Wrong(complaints)) => (None, complaints.0),
         Err(error @ ConfigError::Read { .. }) if !args.json => return Err(Failure::new(Exit::Config, error)),
         Err(error @ ConfigError::Read { .. }) => {
             let cause = std::error::Error::source(&error).map_or(String::new(), |cause| format!(": {cause}"));
             let message = format!("{error}{cause}");
-            (None, vec![Complaint { file: path.clone(), line: 1, column: 1, message }])
+            complaints.push(Complaint { file: path.clone(), line: 1, column: 1, message });
+            None
         }
     };
-    if args.json {
-        println!("{}", json!({"ok": complaints.is_empty(), "complaints": listed(&complaints)}));
-    } else {
-        for complaint in &complaints {
-            println!("{complaint}");
+    // The places of keys come from the text; if the file has gone meanwhile, its first line must do.
+    let text = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some(config) = &config {
+        complaints.extend(certificates(config, &text));
+    }
+    let models = models(config.as_ref(), &path, &text, &mut complaints);
+    let said = match &config {
+        _ if args.json => {
+            format!("{}\n", json!({"ok": complaints.is_empty(), "complaints": listed(&complaints)}))
         }
+        Some(config) if complaints.is_empty() => summary(config, &models),
+        _ => complaints.iter().map(|complaint| format!("{complaint}\n")).collect(),
+    };
+    // Whoever closes the pipe early has read enough; the exit code still holds.
+    let _ = std::io::stdout().write_all(said.as_bytes());
+    match complaints.len() {
+        0 => Ok(()),
+        1 => Err(Failure::new(Exit::Config, format!("{}: 1 complaint", path.display()))),
+        n => Err(Failure::new(Exit::Config, format!("{}: {n} complaints", path.display()))),
     }
-    if !complaints.is_empty() {
-        let count = match complaints.len() {
-            1 => "1 complaint".to_owned(),
-            n => format!("{n} complaints"),
-        };
-        return Err(Failure::new(Exit::Config, format!("{}: {count}", path.display())));
-    }
-    if let (Some((config, models)), false) = (config, args.json) {
-        print!("{}", summary(&config, &models));
-    }
-    Ok(())
 }
 
 fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
@@ -77,43 +84,45 @@ fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
     complaints.iter().map(object).collect()
 }
 
-/// Cards by model name, and everything that is wrong beyond the config's own text: files it names,
-/// cards, models.
-fn complaints(config: &Config) -> (BTreeMap<String, Card>, Vec<Complaint>) {
-    // The places of keys come from the text; if the file has gone meanwhile, its first line must do.
-    let text = std::fs::read_to_string(&config.file).unwrap_or_default();
-    let mut complaints = certificates(config, &text);
-    let mut cards: BTreeMap<String, Card> = BTreeMap::new();
-    let mut refused: Vec<&str> = Vec::new();
-    for (index, pipeline) in config.pipelines.iter().enumerate() {
-        let model = pipeline.model.as_str();
-        if refused.contains(&model) {
+/// Cards by folder. What is wrong with them, with their models, and between a model and its pipeline
+/// joins the complaints; so it does when the config itself is wrong (`config` is `None`).
+fn models(
+    config: Option<&Config>,
+    file: &Path,
+    text: &str,
+    complaints: &mut Vec<Complaint>,
+) -> BTreeMap<PathBuf, Card> {
+    let mut cards: BTreeMap<PathBuf, Card> = BTreeMap::new();
+    let mut refused: Vec<PathBuf> = Vec::new();
+    for (index, folder) in agree::model_folders(text, file, &ThisMachine) {
+        if refused.contains(&folder) {
             continue;
         }
-        if !cards.contains_key(model) {
-            let folder = config.models.join(model);
+        if !cards.contains_key(&folder) {
             if !folder.is_dir() {
-                let message =
-                    format!("there is no model folder {}; {}", folder.display(), remedy(&config.models));
-                complaints.push(agree::at(&config.file, &text, index, &["model"], message));
-                refused.push(model);
+                let parent = folder.parent().unwrap_or(Path::new(""));
+                let message = format!("there is no model folder {}; {}", folder.display(), remedy(parent));
+                complaints.push(agree::at(file, text, index, &["model"], message));
+                refused.push(folder);
                 continue;
             }
             match Card::read(&folder) {
                 Ok(card) => {
-                    complaints.extend(check_model(&card).err());
-                    cards.insert(model.to_owned(), card);
+                    complaints.extend(check_model(&card));
+                    cards.insert(folder.clone(), card);
                 }
                 Err(wrong) => {
                     complaints.extend(wrong.0);
-                    refused.push(model);
+                    refused.push(folder);
                     continue;
                 }
             }
         }
-        complaints.extend(agree::complaints(config, &text, index, &cards[model]));
+        if let Some(config) = config {
+            complaints.extend(agree::complaints(config, text, index, &cards[&folder]));
+        }
     }
-    (cards, complaints)
+    cards
 }
 
 /// What to do about a model that is not there: the folders that are.
@@ -152,13 +161,15 @@ fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
     files.into_iter().filter_map(wrong).collect()
 }
 
-/// The model behind a card: its bytes, its graph, its golden cases. THE ENGINE IS CALLED HERE.
-fn check_model(_card: &Card) -> Result<(), Complaint> {
-    Ok(())
+/// What is wrong with the model behind a card: its bytes, its graph, its golden cases on this device.
+fn check_model(card: &Card) -> Option<Complaint> {
+    let error = boot::verify(card.clone()).err()?;
+    let file = card.folder.join("model.toml");
+    Some(Complaint { file, line: 1, column: 1, message: in_words(&error) })
 }
 
 /// What was understood, for people.
-fn summary(config: &Config, models: &BTreeMap<String, Card>) -> String {
+fn summary(config: &Config, models: &BTreeMap<PathBuf, Card>) -> String {
     let broker = &config.broker;
     let scheme = if broker.tls.is_some() { "mqtts" } else { "mqtt" };
     // An IPv6 address is only one behind brackets.
@@ -187,4 +198,66 @@ fn summary(config: &Config, models: &BTreeMap<String, Card>) -> String {
         lines.push(format!("  model     {} {}: {}", card.name, card.version, card.summary));
     }
     lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONFIG: &str = "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://[::1]\"\n[[pipeline]]\nname = \"p\"\n\
+        model = \"m\"\nsource = { kind = \"mqtt\", topic = \"in\" }\ndecode = { format = \"json\" }\n";
+
+    /// A folder with this config and, if any, this card of the model `m`; what `check` makes of it.
+    fn check(config: &str, card: Option<&str>) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("l.toml");
+        std::fs::write(&file, config).unwrap();
+        if let Some(card) = card {
+            let model = folder.path().join("models/m");
+            std::fs::create_dir_all(&model).unwrap();
+            std::fs::write(model.join("model.toml"), card).unwrap();
+        }
+        let read = Config::read(&file);
+        let mut complaints = Vec::new();
+        models(read.as_ref().ok(), &file, config, &mut complaints);
+        if let Ok(config) = &read {
+            complaints.extend(certificates(config, &std::fs::read_to_string(&file).unwrap()));
+        }
+        let here = format!("{}/", folder.path().display());
+        complaints.iter().map(|complaint| complaint.to_string().replace(&here, "")).collect()
+    }
+
+    #[test]
+    fn a_model_that_is_not_there_is_told_at_the_pipeline_that_names_it() {
+        let found = check(CONFIG, None);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("l.toml:7:9: there is no model folder models/m;"), "{found:?}");
+        let twice =
+            format!("{CONFIG}{}", &CONFIG[CONFIG.find("[[pipeline]]").unwrap()..].replace("\"p\"", "\"q\""));
+        assert_eq!(check(&twice, None).len(), 1, "one folder, one complaint");
+    }
+
+    #[test]
+    fn a_card_is_checked_even_when_the_config_is_wrong_as_well() {
+        let card = "schema = \"lineside.card/1\"\nname = \"x\"\n";
+        let right = check(CONFIG, Some(card));
+        assert!(right.len() > 5, "{right:?}");
+        assert!(right.iter().all(|complaint| complaint.starts_with("models/m/model.toml:")), "{right:?}");
+        assert_eq!(check(&CONFIG.replace("[::1]", ""), Some(card)), right);
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_opened_is_told() {
+        let config = CONFIG.replace("mqtt://[::1]\"", "mqtts://b\"\nca_file = \"none.pem\"");
+        let found = check(&config, None);
+        assert!(found[1].starts_with("l.toml:5:11: ca_file none.pem cannot be read"), "{found:?}");
+    }
+
+    #[test]
+    fn the_summary_writes_addresses_as_they_are_dialled() {
+        let config = Config::parse(CONFIG, Path::new("l.toml"), &|_: &str| None).unwrap();
+        let text = summary(&config, &BTreeMap::new());
+        assert!(text.contains("mqtt://[::1]:1883"), "{text}");
+        assert!(text.contains("p: in → m → lineside/{device}/{pipeline}/result"), "{text}");
+    }
 }

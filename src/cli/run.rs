@@ -1,12 +1,78 @@
 //! `lineside run`.
 
-use super::{Exit, Failure};
+use std::io;
+use std::path::PathBuf;
 
-/// The daemon: reads frames, decides, publishes.
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::{Exit, Failure};
+use crate::config::{Config, ConfigError};
+use crate::daemon::{BootError, Daemon};
+use crate::observe;
+
+/// The daemon: takes frames, decides on the spot, publishes predictions
+///
+/// Reads the configuration, verifies every model against its golden cases on this very device, and
+/// only then takes the first frame. A broker that is absent is waited for. SIGTERM and Ctrl-C end it
+/// in order: frames under way are finished within `shutdown_secs`, the rest stays with the broker.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The configuration; default: lineside.toml here, else /etc/lineside/lineside.toml
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
 
 /// Runs the verb.
-pub fn run(_args: Args) -> Result<(), Failure> {
-    Err(Failure::new(Exit::Software, "not built yet"))
+pub fn run(args: Args) -> Result<(), Failure> {
+    let config = read_config(args.config)?;
+    observe::log::init(config.runtime.log_format);
+    log::info!(
+        "lineside {} on {}: {} pipeline(s), {} worker(s)",
+        env!("CARGO_PKG_VERSION"),
+        config.device.id,
+        config.pipelines.len(),
+        config.runtime.workers
+    );
+    // Before any thread starts, so that no signal finds nobody at home.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
+        .map_err(|error: io::Error| Failure::new(Exit::Software, error))?;
+    let daemon = Daemon::start(config).map_err(|error| Failure::new(exit_of(&error), error))?;
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            log::info!("asked to stop (signal {signal}): finishing frames under way");
+            break;
+        }
+        log::warn!("SIGHUP refused: the configuration is read at the start only; restart to apply a new one");
+    }
+    let late = daemon.stop();
+    if late.is_empty() {
+        log::info!("stopped: every frame that was taken is settled");
+    } else {
+        log::error!(
+            "stopped at the deadline while still at work: {}; unsettled frames stay with the broker",
+            late.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The config at `path` or at the default places, with the failure that its verb ends with.
+pub(super) fn read_config(path: Option<PathBuf>) -> Result<Config, Failure> {
+    let path = path.unwrap_or_else(super::check::default_config);
+    Config::read(&path).map_err(|error| {
+        let exit = match error {
+            ConfigError::Read { .. } => Exit::IoErr,
+            ConfigError::Wrong(_) => Exit::Config,
+        };
+        Failure::new(exit, error)
+    })
+}
+
+fn exit_of(error: &BootError) -> Exit {
+    match error {
+        BootError::Setup(_) => Exit::Config,
+        BootError::Http { .. } => Exit::Unavailable,
+        BootError::Thread(_) => Exit::Software,
+    }
 }

@@ -2,9 +2,14 @@
 //!
 //! Pure; `check` and the daemon's boot both ask. Not here: the card against its graph (`engine`).
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::card::{Card, Features, OutputKind};
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::card::{Card, Channel, Features, OutputKind};
+use super::check::is_folder_name;
+use super::world::{World, expand};
 use super::{Complaint, Config, Format, Pipeline, document};
 
 /// What does not fit between the `index`-th pipeline of `config`, whose file holds `text`, and the card
@@ -30,6 +35,36 @@ pub fn at_key(file: &Path, text: &str, keys: &[&str], message: String) -> Compla
     Complaint { file: file.to_owned(), line, column, message }
 }
 
+/// The folders of the models that a config names, by index of the pipeline, even when other things are
+/// wrong with it: so that one check tells the mistakes of its cards as well. What cannot be made out is
+/// left out; the config's own complaints speak of it.
+pub fn model_folders(text: &str, file: &Path, world: &dyn World) -> Vec<(usize, PathBuf)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let (table, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return Vec::new();
+    }
+    let table = table.get_ref();
+    let string = |value: Option<&Spanned<DeValue<'_>>>| {
+        expand(value?.get_ref().as_str()?, world).ok().filter(|text| !text.is_empty())
+    };
+    let beside = file.parent().unwrap_or(Path::new(""));
+    let models = match table.get("models").map(|models| models.get_ref().get("path")) {
+        Some(path @ Some(_)) => match string(path) {
+            Some(path) => beside.join(path),
+            None => return Vec::new(),
+        },
+        _ => beside.join("models"),
+    };
+    let pipelines = table.get("pipeline").and_then(|list| list.get_ref().as_array());
+    let named =
+        pipelines.into_iter().flat_map(|list| list.iter().enumerate()).filter_map(|(index, pipeline)| {
+            let model = string(pipeline.get_ref().get("model"))?;
+            is_folder_name(&model).then(|| (index, models.join(model)))
+        });
+    named.collect()
+}
+
 fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], String)> {
     let mut faults: Vec<(&'static [&'static str], String)> = Vec::new();
     let is_image = pipeline.decode.format == Format::Image;
@@ -41,11 +76,33 @@ fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], Str
         Features::Window(_) | Features::Table(_) if is_image => faults.push((
             &["decode", "format"],
             format!(
-                "the model {:?} takes numbers, not pictures; format = \"json\", \"csv\", \"f32le\" or \"i16le\" would do",
+                "the model {:?} takes numbers, not pictures; format = \"json\", \
+                     \"csv\", \"f32le\" or \"i16le\" would do",
                 card.name
             ),
         )),
         _ => {}
+    }
+    let columns: &[Channel] = match &card.features {
+        Features::Image(_) => &[],
+        Features::Window(window) => &window.channels,
+        Features::Table(table) => &table.columns,
+    };
+    for (keys, field) in [
+        (&["decode", "id_field"], &pipeline.decode.id_field),
+        (&["decode", "time_field"], &pipeline.decode.time_field),
+    ] {
+        if let Some(field) = field
+            && columns.iter().any(|column| column.name == *field)
+        {
+            faults.push((
+                keys,
+                format!(
+                    "{} is {field:?}, which the model {:?} takes as a value; it cannot be both",
+                    keys[1], card.name
+                ),
+            ));
+        }
     }
     let decides = match &card.output.kind {
         OutputKind::Classification { pass, .. } if pass.is_empty() => {
@@ -91,13 +148,15 @@ fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], Str
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     fn card(features: &str, output: &str) -> Card {
         let text = format!(
-            "schema = \"lineside.card/1\"\nname = \"m\"\nversion = \"1\"\nsummary = \"s\"\nlicence = \"MIT\"\n[graph]\nfile = \"m.onnx\"\nsha256 = \"{}\"\ninput = [{{ name = \"x\", type = \"f32\", shape = [1, 1] }}]\n[features]\ninput = \"x\"\n{features}\n[output]\ntensor = \"y\"\n{output}\n",
+            "schema = \"lineside.card/1\"\nname = \"m\"\nversion = \"1\"\nsummary = \"s\"\n\
+                licence = \"MIT\"\n[graph]\nfile = \"m.onnx\"\nsha256 = \"{}\"\ninput = [{{ \
+                name = \"x\", type = \"f32\", shape = [1, 1] }}]\n[features]\ninput = \"x\"\n\
+                {features}\n[output]\ntensor = \"y\"\n{output}\n",
             "0".repeat(64)
         );
         Card::parse(&text, Path::new("m")).unwrap()
@@ -105,12 +164,15 @@ mod tests {
 
     const TABLE: &str = "kind = \"table\"\ncolumn = [{ name = \"a\" }]";
     const IMAGE: &str = "kind = \"image\"\nwidth = 1\nheight = 1\nchannels = \"grey\"";
-    const CLASSES: &str = "kind = \"classification\"\nlabels = [\"a\", \"b\"]\npass = [\"a\"]\nthreshold = 0.5\nuncertain = [0.4, 0.6]";
+    const CLASSES: &str = "kind = \"classification\"\nlabels = [\"a\", \"b\"]\npass = [\"a\"]\nthreshold = 0.5\n\
+        uncertain = [0.4, 0.6]";
     const VALUES: &str = "kind = \"regression\"\ntarget = [{ name = \"t\" }]";
 
     fn found(own: &str, format: &str, card: &Card) -> Vec<String> {
         let text = format!(
-            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n{own}\n[pipeline.source]\nkind = \"mqtt\"\ntopic = \"t\"\n[pipeline.decode]\nformat = \"{format}\"\n"
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\n\
+                model = \"m\"\n{own}\n[pipeline.source]\nkind = \"mqtt\"\ntopic = \"t\"\n\
+                [pipeline.decode]\nformat = \"{format}\"\n"
         );
         let config = Config::parse(&text, Path::new("l.toml"), &|_: &str| None).unwrap();
         complaints(&config, &text, 0, card).iter().map(ToString::to_string).collect()
@@ -126,6 +188,13 @@ mod tests {
     }
 
     #[test]
+    fn a_field_is_an_id_or_a_value() {
+        let found = found("", "json\"\nid_field = \"a\"\ntime_field = \"t", &card(TABLE, CLASSES));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].starts_with("l.toml:14:12: id_field is \"a\""), "{found:?}");
+    }
+
+    #[test]
     fn a_threshold_lies_inside_the_band_whoever_wrote_either() {
         assert!(found("threshold = 0.6", "json", &card(TABLE, CLASSES)).is_empty());
         let own = found("threshold = 0.7", "json", &card(TABLE, CLASSES));
@@ -136,6 +205,18 @@ mod tests {
         let band = found("uncertain = [0.1, 0.2]", "json", &card(TABLE, CLASSES));
         assert!(band[0].starts_with("l.toml:8:13: the card's threshold 0.5"), "{band:?}");
         assert!(found("threshold = 0.15\nuncertain = [0.1, 0.2]", "json", &card(TABLE, CLASSES)).is_empty());
+    }
+
+    #[test]
+    fn models_are_found_in_a_config_that_is_wrong() {
+        let folders = |text: &str| model_folders(text, Path::new("etc/l.toml"), &|_: &str| None);
+        let text = "[[pipeline]]\nmodel = \"a\"\nqos = 9\n[[pipeline]]\n[[pipeline]]\nmodel = \"../b\"\n\
+            [[pipeline]]\nmodel = \"c\"\n";
+        assert_eq!(folders(text), [(0, "etc/models/a".into()), (3, "etc/models/c".into())]);
+        assert_eq!(folders(&format!("{text}[models]\npath = \"/m\"\n"))[0].1, Path::new("/m/a"));
+        assert!(folders(&format!("{text}[models]\npath = \"${{NOPE}}\"\n")).is_empty());
+        assert!(folders("models = 1\npipeline = 2").is_empty());
+        assert!(folders("= broken").is_empty());
     }
 
     #[test]

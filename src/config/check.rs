@@ -18,7 +18,7 @@ use super::{
     Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Runtime, Tls, address, topic,
 };
 
-pub(crate) use pipeline::band;
+pub(crate) use pipeline::{band, is_folder_name};
 
 impl Config {
     /// Reads and checks a file, with this machine's environment, host name and password files.
@@ -145,7 +145,13 @@ impl Rules<'_, '_> {
             (&raw.key_file, &raw.cert_file, "key_file", "cert_file"),
         ] {
             if let (Some(at), false) = (one.at(), other.is_written()) {
-                self.complain(at, format!("{has} stands without {wants}; a certificate is used together with its key: add {wants} or remove {has}"));
+                self.complain(
+                    at,
+                    format!(
+                        "{has} stands without {wants}; a certificate is used together with its \
+                     key: add {wants} or remove {has}"
+                    ),
+                );
             }
         }
         let tls = match &address {
@@ -154,7 +160,13 @@ impl Rules<'_, '_> {
                     [(&raw.ca_file, "ca_file"), (&raw.cert_file, "cert_file"), (&raw.key_file, "key_file")]
                 {
                     if let Some(at) = file.at() {
-                        self.complain(at, format!("{name} is used with mqtts:// only, and url says mqtt://, which encrypts nothing; change url or remove {name}"));
+                        self.complain(
+                            at,
+                            format!(
+                                "{name} is used with mqtts:// only, and url says mqtt://, which \
+                             encrypts nothing; change url or remove {name}"
+                            ),
+                        );
                     }
                 }
                 None
@@ -171,7 +183,14 @@ impl Rules<'_, '_> {
                     || id_text.len() > LONGEST_BYTES
                     || id_text.chars().any(char::is_control)
                 {
-                    self.complain(id.span().start, format!("client_id is {:?}; it must have 1 to {LONGEST_BYTES} bytes and no control characters", shorten(id_text)));
+                    self.complain(
+                        id.span().start,
+                        format!(
+                            "client_id is {:?}; it must have 1 to {LONGEST_BYTES} bytes and no \
+                         control characters",
+                            shorten(id_text)
+                        ),
+                    );
                     None
                 } else {
                     Some(id_text.clone())
@@ -274,7 +293,8 @@ impl Rules<'_, '_> {
         self.complain(
             listen.span().start,
             format!(
-                "listen is {:?}; expected an address and a port: \"127.0.0.1:{port}\" for this machine only, \"0.0.0.0:{port}\" for every network",
+                "listen is {:?}; expected an address and a port: \"127.0.0.1:{port}\" \
+                     for this machine only, \"0.0.0.0:{port}\" for every network",
                 shorten(text)
             ),
         );
@@ -315,12 +335,12 @@ fn positive(field: &Field<u64>) -> Option<NonZeroUsize> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::config::{EXAMPLE, LogFormat, OutboxWhenFull};
 
-    const PIPELINE: &str = "[[pipeline]]\nname = \"p\"\nmodel = \"m\"\nsource = { kind = \"mqtt\", topic = \"in\" }\ndecode = { format = \"json\" }\n";
+    const PIPELINE: &str = "[[pipeline]]\nname = \"p\"\nmodel = \"m\"\nsource = { kind = \"mqtt\", topic = \"in\" \
+        }\ndecode = { format = \"json\" }\n";
 
     struct Lab;
 
@@ -456,7 +476,8 @@ retain = "yes"
             "9:12: password: the environment variable NOT_SET is not set",
             "10:13: cert_file stands without key_file",
             "11:12: protocol = \"5\": MQTT 5 is not supported yet",
-            "12:16: max_inflight is the string \"5\"; expected a whole number from 1 to 65535; leave out the quotes",
+            "12:16: max_inflight is the string \"5\"; expected a whole number from 1 to \
+                65535; leave out the quotes",
             "15:1: unknown key `when_ful` in outbox; did you mean `when_full`?",
             "18:10: listen is \"localhost:8000\"",
             "22:9: model is \"../secret\"",
@@ -502,12 +523,50 @@ retain = "yes"
         }
     }
 
+    proptest::proptest! {
+        /// Lines torn out, doubled, swapped, and characters put anywhere: what is refused is told.
+        #[test]
+        fn a_mangled_file_is_read_or_complained_about(
+            edits in proptest::collection::vec((0usize..5000, 0usize..5000, 0u8..4, ".{0,3}"), 1..12)
+        ) {
+            // The settings that the example comments out take part as well.
+            let whole: String =
+                EXAMPLE.lines().map(|line| format!("{}\n", line.strip_prefix('#').unwrap_or(line))).collect();
+            let lines = whole.lines().filter(|line| line.contains(['=', '[']) && !line.starts_with(' '));
+            let mut lines: Vec<String> = lines.map(str::to_owned).collect();
+            for (a, b, what, text) in edits {
+                let (a, b) = (a % lines.len(), b % lines.len());
+                match what {
+                    0 => lines.swap(a, b),
+                    1 => lines[a] = lines[b].clone(),
+                    2 => lines[a].clear(),
+                    _ => {
+                        let ends = lines[a].char_indices().map(|(at, _)| at).collect::<Vec<_>>();
+                        let at = ends.get(b % ends.len().max(1)).copied().unwrap_or(0);
+                        lines[a].insert_str(at, &text);
+                    }
+                }
+            }
+            let text = lines.join("\n");
+            if let Err(wrong) = Config::parse(&text, Path::new("etc/l.toml"), &Lab) {
+                proptest::prop_assert!(!wrong.0.is_empty(), "{text}");
+                for pair in wrong.0.windows(2) {
+                    proptest::prop_assert!((pair[0].line, pair[0].column) <= (pair[1].line, pair[1].column));
+                }
+                for complaint in wrong.0 {
+                    proptest::prop_assert!(complaint.line <= lines.len().max(1), "{complaint}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn an_empty_file_says_what_a_config_needs() {
         let found = parse("").unwrap_err();
         assert_eq!(
             found,
-            "etc/l.toml:1:1: [broker] is missing; every file has one\netc/l.toml:1:1: [[pipeline]] is missing; every file has one"
+            "etc/l.toml:1:1: [broker] is missing; every file has one\netc/l.toml:1:1: \
+                [[pipeline]] is missing; every file has one"
         );
         assert!(
             parse("pipeline = []\n[broker]\nurl = \"mqtt://a\"\n")

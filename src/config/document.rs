@@ -97,7 +97,12 @@ impl Reader<'_> {
     }
 
     /// A value of another type than `expected`; `None`, so that it can end a reading function.
-    fn mistyped<T>(&mut self, value: &Spanned<DeValue<'_>>, name: &str, expected: &str) -> Option<T> {
+    pub(crate) fn mistyped<T>(
+        &mut self,
+        value: &Spanned<DeValue<'_>>,
+        name: &str,
+        expected: &str,
+    ) -> Option<T> {
         let quoted = match value.get_ref() {
             DeValue::String(text)
                 if expected.contains("number") && text.replace('_', "").parse::<f64>().is_ok() =>
@@ -305,7 +310,6 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -356,7 +360,8 @@ mod tests {
 
     #[test]
     fn every_mistake_is_told_in_file_order() {
-        let text = "speed_mm_per_s = 11\nnam = \"a\"\nstops = [\"1\", true]\non = 1\n\n[[robot]]\narms = -1\n[[robot]]\nlegs = 2\n";
+        let text = "speed_mm_per_s = 11\nnam = \"a\"\nstops = [\"1\", true]\non = 1\n\n[[robot]]\narms \
+            = -1\n[[robot]]\nlegs = 2\n";
         assert_eq!(
             complaints(text),
             [

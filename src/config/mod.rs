@@ -239,9 +239,10 @@ pub enum WhenFull {
 pub struct Decode {
     /// What the payload is.
     pub format: Format,
-    /// JSON field whose value travels along as `frame_id`.
+    /// JSON field, or CSV column by its header, whose value travels along as `frame_id`.
     pub id_field: Option<String>,
-    /// JSON field with the frame's own time (RFC 3339, or seconds since 1970).
+    /// JSON field, or CSV column by its header, with the frame's own time (RFC 3339, or seconds since
+    /// 1970).
     pub time_field: Option<String>,
     /// What to do with JSON or CSV fields that the card does not name.
     pub unknown_fields: UnknownFields,

@@ -4,7 +4,10 @@
 //! `docs/configuration.md` and the example complete are all made of these tables. Numbers carry their
 //! unit in their names. Rules that join keys are in `check`.
 
-use super::document::{Flag, List, Number, Text, Whole, keys, words};
+use toml::Spanned;
+use toml::de::DeValue;
+
+use super::document::{Flag, List, Number, Reader, Text, Whole, Written, keys, words};
 use super::{Format, LogFormat, OutboxWhenFull, Qos, UnknownFields, WhenFull};
 
 keys! {
@@ -220,9 +223,11 @@ keys! {
     RawDecode {
         /// What a payload is.
         format: FormatWord [required],
-        /// JSON field whose value travels along as `frame_id`; it also makes the prediction's id.
+        /// JSON field, or CSV column by its header, whose value travels along as `frame_id`; it also
+        /// makes the prediction's id.
         id_field: Text,
-        /// JSON field with the frame's own time: RFC 3339, or seconds since 1970.
+        /// JSON field, or CSV column by its header, with the frame's own time: RFC 3339, or seconds
+        /// since 1970.
         time_field: Text,
         /// What to do with JSON or CSV fields that the model's card does not name.
         unknown_fields: UnknownFieldsWord = UnknownFields::Refuse,
@@ -268,32 +273,28 @@ keys! {
 /// 0 or 1.
 pub(crate) struct QosNumber;
 
-impl super::document::Written for QosNumber {
+impl Written for QosNumber {
     type Value = Qos;
 
     fn expected() -> String {
         "0 or 1".into()
     }
 
-    fn read(
-        value: &toml::Spanned<toml::de::DeValue<'_>>,
-        name: &str,
-        reader: &mut super::document::Reader<'_>,
-    ) -> Option<Qos> {
-        // 2 is a level that MQTT knows and that we refuse with the reason; 255 leaves the rest to `Whole`.
-        match <Whole<0, 2> as super::document::Written>::read(value, name, reader)? {
-            0 => Some(Qos::AtMostOnce),
-            1 => Some(Qos::AtLeastOnce),
-            _ => {
-                reader.complain(
-                    value.span().start,
-                    format!(
-                        "{name} is 2; lineside takes no part in the handshake of exactly-once delivery: use 1, under which a repeated prediction carries the same id"
-                    ),
-                );
-                None
-            }
-        }
+    fn read(value: &Spanned<DeValue<'_>>, name: &str, reader: &mut Reader<'_>) -> Option<Qos> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            return reader.mistyped(value, name, &Self::expected());
+        };
+        let message = match u8::from_str_radix(number.as_str(), number.radix()) {
+            Ok(0) => return Some(Qos::AtMostOnce),
+            Ok(1) => return Some(Qos::AtLeastOnce),
+            Ok(2) => format!(
+                "{name} is 2; lineside takes no part in the handshake of exactly-once delivery: use 1, under \
+                 which a repeated prediction carries the same id"
+            ),
+            _ => format!("{name} is {number}; it must be 0 or 1"),
+        };
+        reader.complain(value.span().start, message);
+        None
     }
 
     fn schema() -> serde_json::Value {

@@ -78,7 +78,11 @@ pub fn filter_faults(topic: &str) -> Vec<String> {
 pub fn publish_faults(topic: &str, source_names: &[&str]) -> Vec<String> {
     let mut faults = common_faults(topic);
     if topic.starts_with('$') {
-        faults.push("topics that start with `$` belong to the broker; start with a name of your own".into());
+        faults.push(
+            "topics that start with `$` belong to the broker; start with a name of \
+             your own"
+                .into(),
+        );
     }
     if topic.contains(['+', '#']) {
         faults.push(
@@ -111,8 +115,10 @@ fn common_faults(topic: &str) -> Vec<String> {
         faults.push(format!("it has {} bytes; MQTT allows {LONGEST_BYTES}", topic.len()));
     }
     if let Some(control) = topic.chars().find(|c| c.is_control()) {
-        faults
-            .push(format!("it holds the control character {control:?}; brokers close the connection on it"));
+        faults.push(format!(
+            "it holds the control character {control:?}; brokers close the \
+                 connection on it"
+        ));
     }
     for level in topic.split('/') {
         match level_name(level) {

@@ -91,12 +91,14 @@ pub(crate) fn expand(text: &str, world: &dyn World) -> Result<String, String> {
                 && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
             if !valid {
                 return Err(format!(
-                    "`${{{name}}}` names no environment variable (letters, digits and `_`); write `$$` for a plain dollar sign"
+                    "`${{{name}}}` names no environment variable (letters, digits and `_`); \
+                         write `$$` for a plain dollar sign"
                 ));
             }
             let Some(value) = world.variable(name) else {
                 return Err(format!(
-                    "the environment variable {name} is not set; set it where lineside is started, or write the value itself"
+                    "the environment variable {name} is not set; set it where lineside is \
+                         started, or write the value itself"
                 ));
             };
             out.push_str(&value);

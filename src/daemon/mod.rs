@@ -1,1 +1,310 @@
-//! daemon.
+//! The whole wiring on one page: config and models in, threads started, a stop in order.
+//!
+//! Threads: `intake` and `publish` (one broker connection each), `worker-N`, `stats`, `http`. What
+//! joins them: lanes (frames), outbox (predictions), ledger (acknowledgements). Every frame walks
+//! [`way`]; nothing else knows all stages.
+//!
+//! Promise: at a stop, sources end first, then workers drain, then the outbox, then acknowledgements;
+//! whoever misses the deadline is named. What was not settled stays with the broker.
+
+pub mod boot;
+pub mod way;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+use crate::base::counters::LinkCounters;
+use crate::base::{Clock, Micros, Reason, SystemClock};
+use crate::config::{Config, SourceKind};
+use crate::flow::{LaneLimits, Lanes, Threads};
+use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
+use crate::observe::memory::Memory;
+use crate::observe::{self, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot};
+use crate::outbox::Outbox;
+use crate::stage::acquire::mqtt::{MqttSource, Route};
+use crate::stage::acquire::{Arrival, Intake};
+use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
+
+pub use boot::BootError;
+use way::{Pipeline, Way};
+
+/// A running daemon.
+pub struct Daemon {
+    config: Config,
+    shared: Arc<Shared>,
+    intake_handle: Handle,
+    publish_handle: Handle,
+    workers: Threads,
+    intake_thread: Threads,
+    publish_thread: Threads,
+    stats_thread: Threads,
+    stop_stats: Sender<()>,
+    http: Option<observe::http::Server>,
+}
+
+/// What a snapshot looks at.
+struct Shared {
+    device: String,
+    started: Micros,
+    pipelines: Vec<Arc<Pipeline>>,
+    intake: Arc<Intake>,
+    lanes: Arc<Lanes<Arrival>>,
+    outbox: Arc<Outbox>,
+    /// Looked at once a `stats_secs`, published with each prediction.
+    clock_synced: Arc<AtomicBool>,
+    intake_link: Arc<LinkCounters>,
+    publish_link: Arc<LinkCounters>,
+}
+
+impl Daemon {
+    /// Loads and verifies every model, then starts every thread. Returns before the broker has
+    /// answered: a broker that is absent is waited for.
+    pub fn start(config: Config) -> Result<Self, BootError> {
+        let pipelines = boot::pipelines(&config)?;
+        let counters: Vec<_> = pipelines.iter().map(|pipeline| pipeline.counters.clone()).collect();
+
+        let intake_handle = Handle::default();
+        let publish_handle = Handle::default();
+        let limits = pipelines.iter().map(|pipeline| LaneLimits {
+            items: pipeline.config.source.queue_frames.get(),
+            bytes: pipeline.config.source.queue_bytes.get(),
+            when_full: pipeline.config.source.when_full,
+            ordered: pipeline.is_stateful(),
+        });
+        let lanes = Arc::new(Lanes::new(limits, wake(&intake_handle)));
+        let outbox = Arc::new(Outbox::new(&config.outbox));
+        let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
+        let notices = Arc::new(Notices::default());
+        let publisher = Publisher { outbox: outbox.clone(), counters, wake: Arc::new(wake(&publish_handle)) };
+        let shared = Arc::new(Shared {
+            device: config.device.id.clone(),
+            started: SystemClock.now(),
+            pipelines: pipelines.clone(),
+            intake,
+            lanes: lanes.clone(),
+            outbox,
+            clock_synced: Arc::new(AtomicBool::new(observe::date::clock_synced())),
+            intake_link: Arc::default(),
+            publish_link: Arc::default(),
+        });
+
+        let http = match config.http {
+            None => None,
+            Some(address) => {
+                let source = shared.clone();
+                let server = observe::http::serve(address, Arc::new(move || source.snapshot()));
+                Some(server.map_err(|source| BootError::Http { address, source })?)
+            }
+        };
+        let mut workers = Threads::default();
+        for index in 0..config.runtime.workers.get() {
+            let way = |pipeline: &Arc<Pipeline>| {
+                Way::new(pipeline.clone(), publisher.clone(), shared.clock_synced.clone())
+            };
+            let mut ways: Vec<Way> = pipelines.iter().map(way).collect();
+            let lanes = lanes.clone();
+            workers
+                .spawn(format!("worker-{index}"), move || {
+                    while let Some((lane, arrival)) = lanes.take() {
+                        ways[lane].answer(arrival, &SystemClock);
+                        lanes.done(lane);
+                    }
+                })
+                .map_err(BootError::Thread)?;
+        }
+
+        let outlet = Outlet::new(
+            &config.device.id,
+            &config.broker.client_id,
+            config.broker.max_inflight,
+            publisher,
+            notices.clone(),
+            shared.publish_link.clone(),
+            Box::new({
+                let pipelines = pipelines.clone();
+                move |pipeline, waited| pipelines[pipeline].latencies.acknowledged(waited)
+            }),
+        );
+        // The publishing connection receives nothing but acknowledgements.
+        let publish_thread =
+            connection("publish", &config, 0, &shared.publish_link, outlet, &publish_handle)?;
+        let source = mqtt_source(&config, &shared, &intake_handle, {
+            let (notices, publish) = (notices.clone(), publish_handle.clone());
+            move || {
+                notices.set_availability(Availability::Online);
+                publish.wake();
+            }
+        });
+        let max_payload = pipelines.iter().map(|p| p.config.source.max_payload_bytes.get()).max();
+        let intake_thread = connection(
+            "intake",
+            &config,
+            max_payload.unwrap_or_default(),
+            &shared.intake_link,
+            source,
+            &intake_handle,
+        )?;
+
+        let (stop_stats, stopped) = channel();
+        let mut stats_thread = Threads::default();
+        let (source, publish, period) = (shared.clone(), publish_handle.clone(), config.runtime.stats_period);
+        stats_thread
+            .spawn("stats", move || {
+                while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
+                    source.next_period();
+                    notices.set_stats(observe::stats::stats_json(&source.snapshot()));
+                    publish.wake();
+                }
+            })
+            .map_err(BootError::Thread)?;
+
+        Ok(Self {
+            config,
+            shared,
+            intake_handle,
+            publish_handle,
+            workers,
+            intake_thread,
+            publish_thread,
+            stats_thread,
+            stop_stats,
+            http,
+        })
+    }
+
+    /// The daemon as `stats` shows it.
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Where HTTP listens, when it does.
+    pub fn http_address(&self) -> Option<std::net::SocketAddr> {
+        self.http.as_ref().map(observe::http::Server::address)
+    }
+
+    /// Ends in the order of the way, within `shutdown_secs`. The names of threads that were late;
+    /// empty: every frame that was taken has been settled.
+    pub fn stop(self) -> Vec<String> {
+        let deadline = Instant::now() + self.config.runtime.shutdown_deadline;
+        self.shared.intake.stop();
+        self.intake_handle.wake();
+        self.shared.lanes.close();
+        // Dropping the sender ends the thread at once.
+        drop(self.stop_stats);
+        let mut late = self.workers.join(deadline);
+        // Past the deadline nobody makes room any more.
+        self.shared.outbox.close();
+        for (pipeline, arrival) in self.shared.lanes.drain() {
+            self.shared.pipelines[pipeline].counters.lost(Reason::Stopped).bump();
+            // Not settled: its broker delivers it again at the next start.
+            drop(arrival);
+        }
+        self.publish_handle.finish();
+        late.extend(self.publish_thread.join(deadline.max(soon())));
+        self.publish_handle.end();
+        self.intake_handle.finish();
+        late.extend(self.intake_thread.join(deadline.max(soon())));
+        self.intake_handle.end();
+        late.extend(self.stats_thread.join(soon()));
+        drop(self.http);
+        late
+    }
+}
+
+/// A last moment for a thread that has nothing left to wait for.
+fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(500)
+}
+
+fn wake(handle: &Handle) -> impl Fn() + Send + Sync + 'static {
+    let handle = handle.clone();
+    move || handle.wake()
+}
+
+fn mqtt_source(
+    config: &Config,
+    shared: &Shared,
+    handle: &Handle,
+    on_subscribed: impl Fn() + Send + 'static,
+) -> MqttSource {
+    let route = |(index, pipeline): (usize, &Arc<Pipeline>)| {
+        let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind;
+        Route {
+            pipeline: index,
+            name: pipeline.config.name.clone(),
+            filter: Filter::parse(topic),
+            qos: *qos,
+            max_payload_bytes: pipeline.config.source.max_payload_bytes.get(),
+        }
+    };
+    MqttSource::new(
+        config.broker.client_id.clone(),
+        shared.pipelines.iter().enumerate().map(route).collect(),
+        shared.intake.clone(),
+        Arc::new(Ledger::new(wake(handle))),
+        shared.intake_link.clone(),
+        on_subscribed,
+    )
+}
+
+fn connection(
+    name: &'static str,
+    config: &Config,
+    max_payload: usize,
+    counters: &Arc<LinkCounters>,
+    role: impl crate::mqtt::Role + 'static,
+    handle: &Handle,
+) -> Result<Threads, BootError> {
+    let settings = Settings { name, broker: config.broker.clone(), max_payload, counters: counters.clone() };
+    let handle = handle.clone();
+    let mut thread = Threads::default();
+    let run = move || {
+        if let Err(error) = driver::run(&settings, role, &handle, &SystemClock) {
+            log::error!("{name} connection: cannot set up its event loop: {error}");
+        }
+    };
+    thread.spawn(name, run).map_err(BootError::Thread)?;
+    Ok(thread)
+}
+
+impl Shared {
+    fn snapshot(&self) -> Snapshot {
+        let (depth, bytes) = self.outbox.depth();
+        let pipeline = |pipeline: &Arc<Pipeline>| {
+            let (frames, bytes) = self.lanes.depth(pipeline.index);
+            let card = &pipeline.card;
+            PipelineView::of(
+                &pipeline.config.name,
+                ModelView { name: card.name.clone(), version: card.version.clone() },
+                &pipeline.counters,
+                QueueView { depth_frames: frames as u64, bytes: bytes as u64 },
+                pipeline.latencies.view(),
+            )
+        };
+        Snapshot {
+            device: self.device.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            at: SystemClock.wall(),
+            clock_synced: self.clock_synced.load(Ordering::Relaxed),
+            uptime: SystemClock.now().since(self.started),
+            phase: if self.intake.is_stopping() { Phase::Stopping } else { Phase::Running },
+            links: vec![
+                LinkView::of("intake", &self.intake_link),
+                LinkView::of("publish", &self.publish_link),
+            ],
+            outbox: OutboxView { depth_predictions: depth as u64, bytes, max_bytes: self.outbox.max_bytes() },
+            pipelines: self.pipelines.iter().map(pipeline).collect(),
+            memory: Memory::now(),
+        }
+    }
+
+    /// Once a `stats_secs`: looks whether the date can be trusted, and begins a new period.
+    fn next_period(&self) {
+        self.clock_synced.store(observe::date::clock_synced(), Ordering::Relaxed);
+        for pipeline in &self.pipelines {
+            pipeline.latencies.rotate();
+        }
+    }
+}

@@ -1,1 +1,49 @@
-//! engine.
+//! The engine: the only place that names tract.
+//!
+//! ```text
+//! folder ─► load (verified ─► parsed ─► typed ─► optimised) ─► Model ─► Session, one a worker
+//!                      │                                          │
+//!                   refused                                     golden
+//! ```
+//!
+//! Promise: a model whose answers are known to be wrong is refused and never run; one frame that
+//! breaks the engine costs that frame. Concrete shapes, always optimised, no file beside the model's.
+//! Not here: what fills an input (`stage::infer`) or what an output means (`stage::interpret`).
+//!
+//! | file | answers |
+//! |---|---|
+//! | `load` | how a file becomes a model |
+//! | `onnx`, `nnef` | what stands in the file |
+//! | `refused` | which graphs would be answered wrongly |
+//! | `operators/`, `passes/` | what we add to tract |
+//! | `model`, `session` | what is shared and what a worker owns |
+//! | `golden`, `npy` | whether the answers are right, and the files that say so |
+//! | `page`, `folder` | what a person wants to know; a file or a folder, as given |
+
+mod caught;
+mod convert;
+mod error;
+pub mod folder;
+pub mod golden;
+mod load;
+mod model;
+mod nnef;
+pub mod npy;
+mod onnx;
+mod operators;
+mod page;
+mod passes;
+mod port;
+mod refused;
+#[cfg(test)]
+pub(crate) mod sample;
+mod session;
+#[cfg(test)]
+pub(crate) mod shared_models;
+
+pub use error::{EngineError, InferError, ModelError, Step};
+pub use load::{MAX_FILE_BYTES, Parsed, Verified};
+pub use model::{Memory, Model};
+pub use page::{OperatorCount, Page};
+pub use port::{Dim, Port};
+pub use session::Session;

@@ -44,7 +44,7 @@ impl Backoff {
         let doubled = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
         self.failures = self.failures.saturating_add(1);
         let half = doubled / 2;
-        half + half.mul_f64(self.next_unit())
+        half + Duration::from_micros((half.as_micros() as f64 * self.next_unit()) as u64)
     }
 
     /// Uniform in [0, 1): xorshift64*.

@@ -20,6 +20,7 @@ use super::tls;
 use super::wire::Reader;
 use crate::base::Clock;
 use crate::base::counters::LinkCounters;
+use crate::base::words::in_words;
 use crate::config::{Broker, Tls};
 
 /// Encoded bytes that may wait for the socket before the role is asked for more.
@@ -191,10 +192,12 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                 was_up = true;
                 self.connected();
             }
+            // Asked before the role gets its turn: being told to finish may give it a last word.
+            let over = self.is_over();
             if out.len() < OUT_BYTES {
                 self.link.pump(now, &mut out);
             }
-            if out.is_empty() && self.is_over() {
+            if over && out.is_empty() {
                 return self.say_goodbye(&mut to).await;
             }
             let reads = self.link.role.takes_more();
@@ -272,16 +275,4 @@ async fn open(host: &str, port: u16, tls: Option<&Tls>) -> Result<Stream, LinkEr
         None => Ok(Stream::Plain(stream)),
         Some(tls) => Ok(Stream::Tls(Box::new(tls::connect(tls, host, stream).await?))),
     }
-}
-
-/// An error with its causes on one line.
-fn in_words(error: &dyn std::error::Error) -> String {
-    let mut words = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        words.push_str(": ");
-        words.push_str(&error.to_string());
-        cause = error.source();
-    }
-    words
 }

@@ -32,5 +32,5 @@ pub use wire::{Incoming, Oversize};
 pub mod packet {
     pub use rumqttc::SubscribeReasonCode;
     pub use rumqttc::mqttbytes::QoS;
-    pub use rumqttc::mqttbytes::v4::{Packet, PubAck, Publish, Subscribe, SubscribeFilter};
+    pub use rumqttc::mqttbytes::v4::{LastWill, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeFilter};
 }

@@ -11,8 +11,8 @@ use rumqttc::mqttbytes::v4::Packet;
 const PUBLISH: u8 = 3;
 /// A topic's length field, the longest topic, a packet id.
 const LONGEST_PUBLISH_HEADER: usize = 2 + 65_535 + 2;
-/// No packet but PUBLISH that a server sends to us is longer: a SUBACK has a byte a filter.
-const LONGEST_OTHER: usize = 65_536;
+/// A SUBACK has a packet id and a byte a filter.
+const LONGEST_SUBACK: usize = 65_536;
 
 /// What came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,11 +42,11 @@ pub enum WireError {
     /// A length field of more than four bytes (§2.2.3).
     #[error("the broker sent a packet length of more than four bytes: is this port MQTT?")]
     Length,
-    /// A packet other than PUBLISH that is far too long.
+    /// A type that a server does not send, or a length that its type cannot have.
     #[error(
-        "the broker sent a packet of type {kind} with {bytes} bytes; the longest sensible one has {LONGEST_OTHER}"
+        "the broker sent a packet of type {kind} and {bytes} bytes, which MQTT 3.1.1 does not know: is this port MQTT?"
     )]
-    TooLong {
+    Unexpected {
         /// Type in the fixed header.
         kind: u8,
         /// Remaining length.
@@ -91,8 +91,8 @@ impl Reader {
             return Ok(None);
         };
         let kind = self.buffer[0] >> 4;
-        if kind != PUBLISH && remaining > LONGEST_OTHER {
-            return Err(WireError::TooLong { kind, bytes: remaining });
+        if !is_expected(kind, remaining) {
+            return Err(WireError::Unexpected { kind, bytes: remaining });
         }
         if kind == PUBLISH && remaining > self.max_payload {
             match self.publish_header(header_bytes, remaining)? {
@@ -139,6 +139,20 @@ impl Reader {
             payload_bytes,
         };
         Ok(Header::Oversize(oversize, header_bytes + 2 + topic_bytes + pkid_bytes))
+    }
+}
+
+/// Whether a server sends packets of this type and remaining length (MQTT 3.1.1 §3).
+fn is_expected(kind: u8, remaining: usize) -> bool {
+    match kind {
+        PUBLISH => true,
+        // CONNACK, PUBACK, PUBREC, PUBREL, PUBCOMP, UNSUBACK
+        2 | 4..=7 | 11 => remaining == 2,
+        // SUBACK
+        9 => (3..=LONGEST_SUBACK).contains(&remaining),
+        // PINGRESP
+        13 => remaining == 0,
+        _ => false,
     }
 }
 

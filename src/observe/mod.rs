@@ -5,6 +5,7 @@
 //! changes what is seen, never waits for a frame, and holds a bounded amount of memory.
 //! Not here: counting (`base::counters`), and who fills the snapshot (`daemon`).
 
+pub mod date;
 pub mod http;
 pub mod latency;
 pub mod log;

@@ -207,6 +207,11 @@ impl Outbox {
         (inner.slots.len(), inner.bytes)
     }
 
+    /// `[outbox] max_bytes`.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -112,7 +112,8 @@ impl Rules<'_, '_> {
                 self.complain(
                     at.unwrap_or(0),
                     format!(
-                        "the graph input {:?} is filled by nothing; each input is features.input or the input of a [[state]]",
+                        "the graph input {:?} is filled by nothing; each input is \
+                             features.input or the input of a [[state]]",
                         shorten(&port.name)
                     ),
                 );
@@ -333,7 +334,6 @@ fn or_default<T: Copy>(field: &Field<T>, default: T) -> Option<T> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::time::Duration;
 
@@ -348,13 +348,20 @@ mod tests {
         "schema = \"lineside.card/1\"\nname = \"m\"\nversion = \"1\"\nsummary = \"s\"\nlicence = \"MIT\"\n";
     const IMAGE: &str =
         "[features]\nkind = \"image\"\ninput = \"x\"\nwidth = 64\nheight = 32\nchannels = \"rgb\"\n";
-    const WINDOW: &str = "[features]\nkind = \"window\"\ninput = \"x\"\nsamples = 60\n[[features.channel]]\nname = \"a\"\n[[features.channel]]\nname = \"b\"\nunit = \"bar\"\nimpute = 35\nmean = 1\nstd = 2\n";
-    const TABLE: &str = "[features]\nkind = \"table\"\ninput = \"x\"\n[[features.column]]\nname = \"a\"\nallow_nan = true\n[[features.column]]\nname = \"b\"\n[[features.derived]]\nname = \"c\"\nop = \"ratio\"\nof = [\"b\", \"a\"]\n[[features.derived]]\nname = \"d\"\nop = \"product\"\nof = [\"b\", \"b\"]\n";
-    const CLASSES: &str = "[output]\nkind = \"classification\"\ntensor = \"y\"\nlabels = [\"ok\", \"pitting\"]\npass = [\"ok\"]\n";
+    const WINDOW: &str = "[features]\nkind = \"window\"\ninput = \"x\"\nsamples = 60\n[[features.channel]]\nname \
+        = \"a\"\n[[features.channel]]\nname = \"b\"\nunit = \"bar\"\nimpute = 35\nmean = 1\nstd \
+        = 2\n";
+    const TABLE: &str = "[features]\nkind = \"table\"\ninput = \"x\"\n[[features.column]]\nname = \"a\"\n\
+        allow_nan = true\n[[features.column]]\nname = \"b\"\n[[features.derived]]\nname = \
+        \"c\"\nop = \"ratio\"\nof = [\"b\", \"a\"]\n[[features.derived]]\nname = \"d\"\nop = \
+        \"product\"\nof = [\"b\", \"b\"]\n";
+    const CLASSES: &str = "[output]\nkind = \"classification\"\ntensor = \"y\"\nlabels = [\"ok\", \"pitting\"]\n\
+        pass = [\"ok\"]\n";
 
     fn graph(shape: &str) -> String {
         format!(
-            "[graph]\nfile = \"model.onnx\"\nsha256 = \"{}\"\n[[graph.input]]\nname = \"x\"\ntype = \"f32\"\nshape = {shape}\n",
+            "[graph]\nfile = \"model.onnx\"\nsha256 = \"{}\"\n[[graph.input]]\nname = \"x\"\n\
+                type = \"f32\"\nshape = {shape}\n",
             "Ab".repeat(32)
         )
     }
@@ -445,18 +452,21 @@ mod tests {
 
     #[test]
     fn the_other_outputs_are_read() {
-        let labels = "[output]\nkind = \"multi_label\"\ntensor = \"y\"\nlabels = [\"a\"]\nactivation = \"sigmoid\"\nthresholds = [0.4]\n";
+        let labels = "[output]\nkind = \"multi_label\"\ntensor = \"y\"\nlabels = [\"a\"]\nactivation = \
+            \"sigmoid\"\nthresholds = [0.4]\n";
         let OutputKind::MultiLabel { thresholds, activation, .. } = image_card(labels).unwrap().output.kind
         else {
             panic!()
         };
         assert_eq!((thresholds, activation), (Some(vec![0.4]), Activation::Sigmoid));
-        let values = "[output]\nkind = \"regression\"\ntensor = \"y\"\nrange = [10, 90]\n[[output.target]]\nname = \"t\"\nunit = \"%\"\n";
+        let values = "[output]\nkind = \"regression\"\ntensor = \"y\"\nrange = [10, 90]\n\
+            [[output.target]]\nname = \"t\"\nunit = \"%\"\n";
         let OutputKind::Regression { targets, range } = image_card(values).unwrap().output.kind else {
             panic!()
         };
         assert_eq!((targets[0].scale, targets[0].offset, range), (1.0, 0.0, Some((10.0, 90.0))));
-        let error = "[output]\nkind = \"anomaly\"\ntensor = \"y\"\nby = \"error\"\nof = [\"b\"]\nscale = 1.7\nsmooth_frames = 12\nthreshold = 3\n";
+        let error = "[output]\nkind = \"anomaly\"\ntensor = \"y\"\nby = \"error\"\nof = [\"b\"]\nscale = \
+            1.7\nsmooth_frames = 12\nthreshold = 3\n";
         let output = card("[1, 2, 60]", WINDOW, error).unwrap().output;
         let OutputKind::Anomaly { by } = output.kind else { panic!() };
         assert_eq!(output.threshold, Some(3.0));
@@ -549,7 +559,10 @@ mod tests {
 
     #[test]
     fn the_mistakes_of_columns_are_all_told() {
-        let table = "[features]\nkind = \"table\"\ninput = \"x\"\ngap = \"ignore\"\nmax_gap_ms = 5\n[[features.column]]\nname = \"a\"\nimpute = 1\nallow_nan = true\n[[features.column]]\nname = \"a\"\nstd = -1\n[[features.derived]]\nname = \"b\"\nop = \"sum\"\nof = [\"a\"]\n";
+        let table = "[features]\nkind = \"table\"\ninput = \"x\"\ngap = \"ignore\"\nmax_gap_ms = 5\n\
+            [[features.column]]\nname = \"a\"\nimpute = 1\nallow_nan = true\n\
+            [[features.column]]\nname = \"a\"\nstd = -1\n[[features.derived]]\nname = \"b\"\nop \
+            = \"sum\"\nof = [\"a\"]\n";
         let found = card("[1, 3]", table, CLASSES).unwrap_err();
         for why in [
             "contradict each other; keep one",
@@ -587,7 +600,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("m");
         std::fs::create_dir(&folder).unwrap();
-        let notes = "[provenance]\ndata = \"BSData\"\nyear = 2021\n[quality]\naccuracy = 0.96\nby_machine = { a = 1 }\nfolds = [1, 2]\n";
+        let notes = "[provenance]\ndata = \"BSData\"\nyear = 2021\n[quality]\naccuracy = 0.96\n\
+            by_machine = { a = 1 }\nfolds = [1, 2]\n";
         let text = format!("{HEAD}{}{IMAGE}{CLASSES}{notes}", graph("[1, 3, 32, 64]"));
         std::fs::write(folder.join("model.toml"), text).unwrap();
         assert_eq!(Card::read(&folder).unwrap().name, "m");

@@ -57,8 +57,15 @@ impl Rules<'_, '_> {
         });
         let model = raw.model.given().and_then(|model| {
             let text = model.get_ref();
-            if text.is_empty() || text.contains(['/', '\\']) || text == "." || text == ".." || text.chars().any(char::is_control) {
-                self.complain(model.span().start, format!("model is {:?}; it must be the name of one folder under the model path ([models] path)", shorten(text)));
+            if !is_folder_name(text) {
+                self.complain(
+                    model.span().start,
+                    format!(
+                        "model is {:?}; it must be the name of one folder under the model path \
+                     ([models] path)",
+                        shorten(text)
+                    ),
+                );
                 return None;
             }
             Some(text.clone())
@@ -107,7 +114,11 @@ impl Rules<'_, '_> {
                 faults.is_empty().then(|| topic.get_ref().clone())
             }
             Field::Absent if raw.kind.value() == Some(&Kind::Mqtt) => {
-                self.complain(at, "`topic` is missing in source; name the topic on which frames come, such as \"camera/{camera}/frame\"");
+                self.complain(
+                    at,
+                    "`topic` is missing in source; name the topic on which frames come, \
+                     such as \"camera/{camera}/frame\"",
+                );
                 None
             }
             _ => None,
@@ -118,7 +129,8 @@ impl Rules<'_, '_> {
                 self.complain(
                     max.span().start,
                     format!(
-                        "max_payload_bytes is {}, more than queue_bytes ({queue}): such a frame would fit nowhere; raise queue_bytes or lower this",
+                        "max_payload_bytes is {}, more than queue_bytes ({queue}): such a frame \
+                             would fit nowhere; raise queue_bytes or lower this",
                         max.get_ref()
                     ),
                 );
@@ -159,8 +171,8 @@ impl Rules<'_, '_> {
         };
         const JSON: (Format, &str) = (Format::Json, "json");
         const CSV: (Format, &str) = (Format::Csv, "csv");
-        only_for(raw.id_field.at(), "id_field", &[JSON]);
-        only_for(raw.time_field.at(), "time_field", &[JSON]);
+        only_for(raw.id_field.at(), "id_field", &[JSON, CSV]);
+        only_for(raw.time_field.at(), "time_field", &[JSON, CSV]);
         only_for(raw.unknown_fields.at(), "unknown_fields", &[JSON, CSV]);
         only_for(raw.separator.at(), "separator", &[CSV]);
         only_for(raw.max_pixels.at(), "max_pixels", &[(Format::Image, "image")]);
@@ -168,8 +180,17 @@ impl Rules<'_, '_> {
             if let Field::Given(text) = field
                 && text.get_ref().is_empty()
             {
-                self.complain(text.span().start, format!("{key} is empty; name a JSON field, or remove it"));
+                self.complain(text.span().start, format!("{key} is empty; name a field, or remove it"));
             }
+        }
+        if let (Field::Given(id), Field::Given(time)) = (&raw.id_field, &raw.time_field)
+            && id.get_ref() == time.get_ref()
+        {
+            let message = format!(
+                "time_field is {:?}, and so is id_field; a field is either an id or a time",
+                shorten(time.get_ref())
+            );
+            self.complain(time.span().start, message);
         }
         let separator = match &raw.separator {
             Field::Given(text) => {
@@ -180,7 +201,14 @@ impl Rules<'_, '_> {
                         Some(Some(one))
                     }
                     _ => {
-                        self.complain(text.span().start, format!("separator is {:?}; expected one character that no number holds, such as \",\", \";\" or \"\\t\"", shorten(text.get_ref())));
+                        self.complain(
+                            text.span().start,
+                            format!(
+                                "separator is {:?}; expected one character that no number holds, such \
+                             as \",\", \";\" or \"\\t\"",
+                                shorten(text.get_ref())
+                            ),
+                        );
                         None
                     }
                 }
@@ -236,7 +264,8 @@ impl Rules<'_, '_> {
                     // One complaint is enough where `error_topic` only follows `topic`.
                     let at = field.at().unwrap_or(source_at);
                     let message = format!(
-                        "{key} {:?} matches the pipeline's own source topic {:?}: what it publishes would come back as frames; keep them apart",
+                        "{key} {:?} matches the pipeline's own source topic {:?}: what it \
+                             publishes would come back as frames; keep them apart",
                         shorten(text),
                         shorten(source)
                     );
@@ -259,6 +288,14 @@ impl Rules<'_, '_> {
             retain: *raw.retain.value()?,
         })
     }
+}
+
+/// Whether `text` can name one folder, and none above it.
+pub(crate) fn is_folder_name(text: &str) -> bool {
+    !text.is_empty()
+        && text != "."
+        && text != ".."
+        && !text.contains(|c: char| c == '/' || c == '\\' || c.is_control())
 }
 
 /// `uncertain = [low, high]` beside a threshold. `Some(None)`: not given; `None`: a complaint was made.
@@ -300,7 +337,6 @@ pub(crate) fn band(
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::path::Path;
 
@@ -310,7 +346,9 @@ mod tests {
     /// A pipeline with these lines in it, in its source, its decoding and its publication.
     fn pipeline(own: &str, source: &str, decode: &str, publish: &str) -> Result<Pipeline, String> {
         let text = format!(
-            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n{own}\n[pipeline.source]\nkind = \"mqtt\"\n{source}\n[pipeline.decode]\n{decode}\n[pipeline.publish]\n{publish}\n"
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\n\
+                model = \"m\"\n{own}\n[pipeline.source]\nkind = \"mqtt\"\n{source}\n\
+                [pipeline.decode]\n{decode}\n[pipeline.publish]\n{publish}\n"
         );
         Config::parse(&text, Path::new("l.toml"), &|_: &str| None)
             .map(|mut config| config.pipelines.remove(0))
@@ -359,6 +397,8 @@ mod tests {
         for (own, source, decode, publish, place, why) in [
             ("uncertain = [0.6, 0.4]", TOPIC, IMAGE, "", "8:13", "lower end"),
             ("uncertain = [0.6]", TOPIC, IMAGE, "", "8:13", "expected two"),
+            ("", "topic = \"a\"\nqos = 3", IMAGE, "", "12:7", "qos is 3; it must be 0 or 1"),
+            ("", "topic = \"a\"\nqos = \"1\"", IMAGE, "", "12:7", "expected 0 or 1"),
             ("", "", IMAGE, "", "9:1", "`topic` is missing in source"),
             (
                 "",
@@ -368,9 +408,17 @@ mod tests {
                 "13:21",
                 "more than queue_bytes (5)",
             ),
-            ("", TOPIC, "format = \"image\"\nid_field = \"id\"", "", "14:12", "format = \"json\" only"),
+            (
+                "",
+                TOPIC,
+                "format = \"image\"\nid_field = \"id\"",
+                "",
+                "14:12",
+                "format = \"json\" or \"csv\" only",
+            ),
             ("", TOPIC, "format = \"json\"\nmax_pixels = 5", "", "14:14", "format = \"image\" only"),
             ("", TOPIC, "format = \"json\"\ntime_field = \"\"", "", "14:14", "time_field is empty"),
+            ("", TOPIC, "format = \"csv\"\nid_field = \"i\"\ntime_field = \"i\"", "", "15:14", "either"),
             ("", TOPIC, "format = \"csv\"\nseparator = \"1\"", "", "14:13", "no number holds"),
             (
                 "",
@@ -378,7 +426,8 @@ mod tests {
                 IMAGE,
                 "topic = \"x/{robot}\"",
                 "15:9",
-                "`{robot}` is no level of the source's topic; known here: `{device}`, `{pipeline}`, `{camera}`",
+                "`{robot}` is no level of the source's topic; known here: `{device}`, \
+                    `{pipeline}`, `{camera}`",
             ),
             ("", TOPIC, IMAGE, "error_topic = \"x/+\"", "15:15", "wildcards"),
             ("", TOPIC, IMAGE, "topic = \"cam/{device}/frame\"", "15:9", "come back as frames"),

@@ -1,1 +1,101 @@
-//! acquire.
+//! World to bytes: a frame is taken, named and queued, with the ticket that settles it.
+//!
+//! Promise: whatever a source took is either in a lane, or counted and settled. A new kind of source
+//! is one file here and one line below.
+//! Not here: what the bytes mean (`decode`).
+
+pub mod identity;
+pub mod mqtt;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::counters::PipelineCounters;
+use crate::base::{Frame, Reason};
+use crate::flow::{Lanes, Pushed, Ticket};
+
+/// A frame on its way to a worker.
+#[derive(Debug)]
+pub struct Arrival {
+    /// The frame; without its payload when that was refused.
+    pub frame: Frame,
+    /// Set when the payload was too large to be held.
+    pub too_large: Option<TooLarge>,
+    /// Settles the frame with its source.
+    pub ticket: Ticket,
+}
+
+/// A payload over `max_payload_bytes`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the payload has {bytes} bytes; max_payload_bytes of this pipeline's source is {limit}")]
+pub struct TooLarge {
+    /// Bytes that came.
+    pub bytes: usize,
+    /// Bytes that are taken.
+    pub limit: usize,
+}
+
+/// Book-keeping for an arrival beside its payload: what it counts for in a lane's bytes.
+const OVERHEAD_BYTES: usize = size_of::<Arrival>();
+
+/// Where sources put frames: the lanes, with counting.
+pub struct Intake {
+    lanes: Arc<Lanes<Arrival>>,
+    counters: Vec<Arc<PipelineCounters>>,
+    stopping: AtomicBool,
+}
+
+impl Intake {
+    /// `counters` in the order of the pipelines, as the lanes are.
+    pub fn new(lanes: Arc<Lanes<Arrival>>, counters: Vec<Arc<PipelineCounters>>) -> Self {
+        Self { lanes, counters, stopping: AtomicBool::new(false) }
+    }
+
+    /// A frame came for `pipeline`: count it. Once a frame, before it is pushed.
+    pub fn count(&self, pipeline: usize, bytes: usize, redelivered: bool) {
+        let counters = &self.counters[pipeline];
+        counters.frames.bump();
+        counters.frame_bytes.add(bytes as u64);
+        counters.redelivered.add(u64::from(redelivered));
+    }
+
+    /// Queues the arrival. `Some`: there is no room and the source is to wait and try again.
+    pub fn push(&self, pipeline: usize, arrival: Arrival) -> Option<Arrival> {
+        let bytes = arrival.frame.payload.len() + OVERHEAD_BYTES;
+        match self.lanes.push(pipeline, arrival, bytes) {
+            Pushed::Queued => None,
+            Pushed::DroppedOldest(dropped) => {
+                for arrival in dropped {
+                    self.drop_by_choice(pipeline, arrival, Reason::QueueDropOldest);
+                }
+                None
+            }
+            Pushed::Refused(arrival) if self.is_stopping() => {
+                // Its ticket is not settled: the broker keeps the frame for the next start.
+                self.counters[pipeline].lost(Reason::Stopped).bump();
+                drop(arrival);
+                None
+            }
+            Pushed::Refused(arrival) => {
+                self.drop_by_choice(pipeline, arrival, Reason::QueueDropNewest);
+                None
+            }
+            Pushed::Full(arrival) => Some(arrival),
+        }
+    }
+
+    fn drop_by_choice(&self, pipeline: usize, arrival: Arrival, reason: Reason) {
+        self.counters[pipeline].lost(reason).bump();
+        arrival.ticket.settle();
+    }
+
+    /// Sources take no more.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether sources are to take no more.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+}

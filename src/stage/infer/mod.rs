@@ -1,1 +1,140 @@
-//! infer.
+//! Features to scores: one worker's model with the card's wiring.
+//!
+//! The card says which graph input the features fill, which output holds the scores and which
+//! tensors an origin carries from one run to the next. [`Inference::new`] holds that against the
+//! graph, so that a contradiction ends the boot and not the first frame.
+//!
+//! Promise: recurrent state moves on only when a run succeeded; a frame that breaks the engine
+//! leaves its origin's state as it was. Not here: what scores mean (`interpret`), whose state it is
+//! (the worker keeps one [`StateTensors`] an origin).
+
+mod wiring;
+
+use crate::base::{Data, Features, Tensor};
+use crate::config::Card;
+use crate::engine::{InferError, Model, Session};
+
+pub use wiring::CardMismatch;
+use wiring::Wiring;
+
+/// A worker's model. One a thread.
+#[derive(Debug)]
+pub struct Inference {
+    session: Session,
+    wiring: Wiring,
+}
+
+/// What one origin carries from one run to the next; in the card's order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StateTensors(Vec<Tensor>);
+
+impl Inference {
+    /// Joins a model and its card.
+    ///
+    /// # Errors
+    /// Everything in which they contradict each other, at once.
+    pub fn new(model: &Model, card: &Card) -> Result<Self, CardMismatch> {
+        let wiring = Wiring::new(model.inputs(), model.outputs(), card)?;
+        Ok(Self { session: model.session(), wiring })
+    }
+
+    /// Zeros: the state of an origin that has not spoken yet.
+    pub fn fresh_state(&self) -> StateTensors {
+        let inputs = self.session.model().inputs();
+        let zeros = self.wiring.states.iter().map(|state| {
+            let spec = &inputs[state.input];
+            zeros(spec.data_type, &spec.shape)
+        });
+        StateTensors(zeros.collect())
+    }
+
+    /// The scores for these features. `state` is this origin's, from [`Inference::fresh_state`]; it
+    /// moves on when the run succeeds and stays as it is when it does not.
+    ///
+    /// # Errors
+    /// The features do not fit the graph's input, or the engine failed on them.
+    pub fn run(&mut self, features: &Features, state: &mut StateTensors) -> Result<Tensor, InferError> {
+        let mut inputs = vec![&features.input; self.wiring.input_count];
+        for (slot, tensor) in self.wiring.states.iter().zip(&state.0) {
+            inputs[slot.input] = tensor;
+        }
+        let mut outputs = self.session.run(&inputs)?;
+        for (slot, tensor) in self.wiring.states.iter().zip(&mut state.0) {
+            // The scores may be a state as well, so only what is no score is moved out.
+            *tensor = if slot.output == self.wiring.scores {
+                outputs[slot.output].clone()
+            } else {
+                std::mem::replace(&mut outputs[slot.output], Tensor::zeros(&[0]))
+            };
+        }
+        Ok(outputs.swap_remove(self.wiring.scores))
+    }
+}
+
+fn zeros(data_type: crate::base::DataType, shape: &[usize]) -> Tensor {
+    use crate::base::DataType as D;
+    let count = shape.iter().product();
+    let data = match data_type {
+        D::F32 => Data::F32(vec![0.0; count]),
+        D::F64 => Data::F64(vec![0.0; count]),
+        D::F16 => Data::F16(vec![0; count]),
+        D::I64 => Data::I64(vec![0; count]),
+        D::I32 => Data::I32(vec![0; count]),
+        D::I16 => Data::I16(vec![0; count]),
+        D::I8 => Data::I8(vec![0; count]),
+        D::U64 => Data::U64(vec![0; count]),
+        D::U32 => Data::U32(vec![0; count]),
+        D::U16 => Data::U16(vec![0; count]),
+        D::U8 => Data::U8(vec![0; count]),
+        D::Bool => Data::Bool(vec![false; count]),
+        D::Text => Data::Text(vec![String::new(); count]),
+    };
+    Tensor { shape: shape.to_vec(), data }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Reason;
+    use crate::config::card::State;
+    use crate::engine::sample;
+
+    fn features(shape: &[usize], values: Vec<f32>) -> Features {
+        Features { input: Tensor::f32(shape, values), observed: Vec::new() }
+    }
+
+    fn recurrent() -> Inference {
+        let folder = tempfile::tempdir().unwrap();
+        let mut card = sample::lstm().card(folder.path());
+        card.states = [("h_in", "h_out"), ("c_in", "c_out")]
+            .map(|(input, output)| State { input: input.into(), output: output.into() })
+            .to_vec();
+        Inference::new(&Model::load(&card).unwrap(), &card).unwrap()
+    }
+
+    #[test]
+    fn two_halves_with_state_equal_the_state_of_the_whole() {
+        let mut inference = recurrent();
+        let samples = features(&[3, 1, 1], vec![1.0, -1.0, 0.5]);
+        let mut state = inference.fresh_state();
+        let first = inference.run(&samples, &mut state).unwrap();
+        let second = inference.run(&samples, &mut state).unwrap();
+        assert_ne!(first, second, "the state moved on");
+
+        let mut other = inference.fresh_state();
+        assert_eq!(inference.run(&samples, &mut other).unwrap(), first, "another origin starts from zeros");
+        assert_eq!(inference.run(&samples, &mut other).unwrap(), second);
+        assert_eq!(other, state);
+    }
+
+    #[test]
+    fn a_frame_that_does_not_fit_leaves_the_state_as_it_was() {
+        let mut inference = recurrent();
+        let mut state = inference.fresh_state();
+        inference.run(&features(&[3, 1, 1], vec![1.0, -1.0, 0.5]), &mut state).unwrap();
+        let before = state.clone();
+        let error = inference.run(&features(&[1, 1], vec![1.0]), &mut state).unwrap_err();
+        assert_eq!(error.reason(), Reason::InferFailed);
+        assert_eq!(state, before);
+    }
+}

@@ -224,7 +224,11 @@ impl Rules<'_, '_> {
                 self.divisor(*std, "std", at);
             }
             if let (Some(at), Some(true)) = (raw.impute.at(), raw.allow_nan.value()) {
-                self.complain(at, "impute and allow_nan contradict each other: a missing value is filled in or passed on; keep one");
+                self.complain(
+                    at,
+                    "impute and allow_nan contradict each other: a missing value is filled \
+                     in or passed on; keep one",
+                );
             }
             let column = (|| {
                 Some(Channel {
@@ -329,7 +333,8 @@ impl Rules<'_, '_> {
             self.complain(
                 at,
                 format!(
-                    "input {:?} has shape {:?}, but the features are {what}, shape {wanted:?}; correct one of them",
+                    "input {:?} has shape {:?}, but the features are {what}, shape \
+                         {wanted:?}; correct one of them",
                     port.name, port.shape
                 ),
             );

@@ -108,7 +108,13 @@ impl Rules<'_, '_> {
         if means == Means::Classification && pass.as_ref().is_some_and(Vec::is_empty) {
             for (place, key) in [(raw.threshold.at(), "threshold"), (raw.uncertain.at(), "uncertain")] {
                 if let Some(place) = place {
-                    self.complain(place, format!("{key} decides nothing while `pass` names no label that is in order; add pass, or remove it"));
+                    self.complain(
+                        place,
+                        format!(
+                            "{key} decides nothing while `pass` names no label that is in order; \
+                         add pass, or remove it"
+                        ),
+                    );
                 }
             }
         }
@@ -123,7 +129,10 @@ impl Rules<'_, '_> {
                 if !(0.0..=1.0).contains(&value) {
                     self.complain(
                         place,
-                        format!("{value} is no probability; after softmax or sigmoid scores lie from 0 to 1"),
+                        format!(
+                            "{value} is no probability; after softmax or sigmoid scores lie from 0 \
+                             to 1"
+                        ),
                     );
                 }
             }
@@ -242,7 +251,11 @@ impl Rules<'_, '_> {
             }
             Some(Features::Image(_)) => {
                 let at = raw.by.at().unwrap_or(at);
-                self.complain(at, "by = \"error\" compares named values; for images the model must give the score itself: by = \"score\"");
+                self.complain(
+                    at,
+                    "by = \"error\" compares named values; for images the model must give \
+                     the score itself: by = \"score\"",
+                );
                 None
             }
         };
@@ -258,7 +271,11 @@ impl Rules<'_, '_> {
             Field::Broken => None,
             _ => {
                 let at = raw.of.at().unwrap_or(at);
-                self.complain(at, "`of` is missing in output; by = \"error\" needs the names of the values that the model expects");
+                self.complain(
+                    at,
+                    "`of` is missing in output; by = \"error\" needs the names of the \
+                     values that the model expects",
+                );
                 None
             }
         };

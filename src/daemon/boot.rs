@@ -1,0 +1,168 @@
+//! Boot: cards and models read, held against each other and verified, before the first frame.
+//!
+//! Promise: a daemon that starts has run every golden case of every model on this device's own
+//! kernels. Models load side by side; all complaints of all pipelines come at once.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
+
+use super::way::{Origins, Pipeline};
+use crate::config::{self, Card, Complaints, Config};
+use crate::engine::{self, Model, ModelError};
+use crate::mqtt::Template;
+use crate::observe::latency::Latencies;
+use crate::stage::publish::payload::{OriginKind, PayloadContext};
+use crate::stage::{decode, featurize, infer, interpret};
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    /// Cards, models and pipelines that cannot be used; every one of them, a line each.
+    #[error("{}", .0.join("\n"))]
+    Setup(Vec<String>),
+    /// The HTTP port cannot be had.
+    #[error("cannot listen on {address} ([http] listen)")]
+    Http {
+        /// From the config.
+        address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// A model with its card, loaded and verified.
+pub struct Verified {
+    /// The card.
+    pub card: Card,
+    /// The model.
+    pub model: Model,
+    /// What its golden cases came to.
+    pub golden: engine::golden::Report,
+    /// Reading, optimising and verifying, in milliseconds.
+    pub ready_ms: u128,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// The card is wrong.
+    #[error(transparent)]
+    Card(#[from] Complaints),
+    /// The graph, or its golden cases.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Card and graph contradict each other.
+    #[error(transparent)]
+    Mismatch(#[from] infer::CardMismatch),
+}
+
+/// Loads the model behind `card`, holds the card against it, and runs its golden cases.
+pub fn verify(card: Card) -> Result<Verified, VerifyError> {
+    let begun = Instant::now();
+    let model = Model::load(&card)?;
+    infer::Inference::new(&model, &card)?;
+    let golden = engine::golden::check(&model, &card)?;
+    Ok(Verified { card, model, golden, ready_ms: begun.elapsed().as_millis() })
+}
+
+/// Every model that a config names, verified side by side; by model name.
+pub fn models(config: &Config) -> BTreeMap<String, Result<Verified, VerifyError>> {
+    let names: Vec<&String> = {
+        let mut names: Vec<_> = config.pipelines.iter().map(|pipeline| &pipeline.model).collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    // As many at once as there are cores: each is one thread's work.
+    let next = Mutex::new(names.into_iter());
+    let done = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                while let Some(name) = take(&next) {
+                    let verified =
+                        Card::read(&config.models.join(name)).map_err(VerifyError::from).and_then(verify);
+                    done.lock().expect("no thread panics while it holds this").insert(name.clone(), verified);
+                }
+            });
+        }
+    });
+    done.into_inner().expect("no thread panics while it holds this")
+}
+
+fn take<T>(items: &Mutex<impl Iterator<Item = T>>) -> Option<T> {
+    items.lock().expect("no thread panics while it holds this").next()
+}
+
+/// Every pipeline of a config, ready for its first frame.
+pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
+    let models = models(config);
+    let mut wrong: Vec<String> = Vec::new();
+    for (name, verified) in &models {
+        match verified {
+            Err(error) => wrong.push(format!("model {name}: {}", crate::base::words::in_words(error))),
+            Ok(Verified { golden, ready_ms, .. }) => {
+                if golden.cases.is_empty() {
+                    log::warn!(
+                        "model {name}: has no golden cases; its answers on this device are unverified"
+                    );
+                } else {
+                    let cases = golden.cases.len();
+                    log::info!("model {name}: ready in {ready_ms} ms, {cases} golden case(s) hold");
+                }
+            }
+        }
+    }
+    let mut pipelines = Vec::new();
+    for (index, pipeline) in config.pipelines.iter().enumerate() {
+        let Some(Ok(verified)) = models.get(&pipeline.model) else { continue };
+        match build(config, index, pipeline, verified) {
+            Ok(built) => pipelines.push(Arc::new(built)),
+            Err(words) => wrong.push(format!("pipeline {}: {words}", pipeline.name)),
+        }
+    }
+    if wrong.is_empty() { Ok(pipelines) } else { Err(BootError::Setup(wrong)) }
+}
+
+/// Joins a pipeline's config with its model's card; what contradicts is said in words.
+fn build(
+    config: &Config,
+    index: usize,
+    pipeline: &config::Pipeline,
+    verified: &Verified,
+) -> Result<Pipeline, String> {
+    let Verified { card, model, .. } = verified;
+    decode::compatible(&pipeline.decode, &card.features)?;
+    let input = card.graph.inputs.iter().find(|input| input.name == card.features.input());
+    let input = input.ok_or_else(|| format!("model {} has no input {}", card.name, card.features.input()))?;
+    let featurizer = featurize::Featurizer::new(&card.features, input).map_err(|error| error.to_string())?;
+    let interpreter =
+        interpret::Interpreter::new(&card.output, &card.features, pipeline.threshold, pipeline.uncertain)
+            .map_err(|error| error.to_string())?;
+    let scores = model.outputs().iter().find(|output| output.name == card.output.tensor);
+    if let Some(output) = scores.and_then(engine::Port::concrete) {
+        interpreter.fits(&output)?;
+    }
+    let device = &config.device.id;
+    Ok(Pipeline {
+        index,
+        config: pipeline.clone(),
+        card: card.clone(),
+        counters: Arc::default(),
+        latencies: Latencies::new(),
+        model: model.clone(),
+        featurizer,
+        interpreter,
+        context: PayloadContext::new(device, &pipeline.name, &card.name, &card.version, OriginKind::Topic),
+        topic: Template::parse(&pipeline.publish.topic, device, &pipeline.name),
+        error_topic: Template::parse(&pipeline.publish.error_topic, device, &pipeline.name),
+        origins: Mutex::new(Origins::new(pipeline.source.max_sources.get())),
+    })
+}

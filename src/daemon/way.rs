@@ -1,0 +1,319 @@
+//! The way of one frame, room after room: decode → featurize → infer → interpret → publish.
+//!
+//! Promise: a frame that enters leaves by exactly one door: predictions, an `…/error` message, a
+//! window or state that absorbed it, or a counted drop; its ticket goes through that same door.
+//! What one origin's frames must share (windows, recurrent state) is kept for the most recent
+//! `max_sources` origins.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use xxhash_rust::xxh3::Xxh3;
+
+use crate::base::counters::PipelineCounters;
+use crate::base::words::{in_words, panic_words};
+use crate::base::{Clock, Frame, FrameId, Latency, Micros, Origin, Prediction, Reason};
+use crate::config::{self, Card, card};
+use crate::engine::InferError;
+use crate::flow::Ticket;
+use crate::mqtt::Template;
+use crate::observe::latency::Latencies;
+use crate::outbox::{Entry, Kind};
+use crate::stage::acquire::{Arrival, TooLarge};
+use crate::stage::decode::{DecodeError, Decoder};
+use crate::stage::featurize::{FeatureState, FeaturizeError, Featurizer};
+use crate::stage::infer::{Inference, StateTensors};
+use crate::stage::interpret::{InterpretError, InterpretState, Interpreter};
+use crate::stage::publish::Publisher;
+use crate::stage::publish::payload::{PayloadContext, Unanswered};
+
+/// What all workers share of one pipeline.
+pub struct Pipeline {
+    /// Its place in the config; the index of its lane.
+    pub index: usize,
+    /// As configured.
+    pub config: config::Pipeline,
+    /// Its model's card.
+    pub card: Card,
+    /// What happened.
+    pub counters: Arc<PipelineCounters>,
+    /// How long it took.
+    pub latencies: Latencies,
+    pub(super) model: crate::engine::Model,
+    pub(super) featurizer: Featurizer,
+    pub(super) interpreter: Interpreter,
+    pub(super) context: PayloadContext,
+    pub(super) topic: Template,
+    pub(super) error_topic: Template,
+    pub(super) origins: Mutex<Origins>,
+}
+
+impl Pipeline {
+    /// Whether a frame's answer depends on those before it: its lane is then served in order.
+    pub fn is_stateful(&self) -> bool {
+        let window = matches!(self.card.features, card::Features::Window(_));
+        let forecast = matches!(
+            self.card.output.kind,
+            card::OutputKind::Anomaly { by: card::AnomalyBy::Error { frames_ahead, smooth_frames, .. } }
+                if frames_ahead > 0 || smooth_frames > 1
+        );
+        window || forecast || !self.card.states.is_empty()
+    }
+}
+
+/// What frames of one origin share.
+struct OriginState {
+    features: FeatureState,
+    tensors: StateTensors,
+    verdicts: InterpretState,
+    last_used: u64,
+}
+
+/// States by origin, bounded.
+pub(super) struct Origins {
+    states: HashMap<Arc<str>, OriginState>,
+    clock: u64,
+    max: usize,
+}
+
+impl Origins {
+    pub(super) fn new(max: usize) -> Self {
+        Self { states: HashMap::new(), clock: 0, max }
+    }
+
+    /// The state of `origin`; a new one may push out the one that was silent longest.
+    fn of(
+        &mut self,
+        origin: &Origin,
+        fresh: impl FnOnce() -> OriginState,
+        counters: &PipelineCounters,
+    ) -> &mut OriginState {
+        self.clock += 1;
+        if !self.states.contains_key(&origin.name) && self.states.len() >= self.max {
+            let silent = self.states.iter().min_by_key(|(_, state)| state.last_used);
+            if let Some(name) = silent.map(|(name, _)| name.clone()) {
+                self.states.remove(&name);
+                counters.sources_evicted.bump();
+            }
+        }
+        let state = self.states.entry(origin.name.clone()).or_insert_with(fresh);
+        state.last_used = self.clock;
+        state
+    }
+}
+
+/// Why a frame gets no prediction.
+#[derive(Debug, thiserror::Error)]
+enum WayError {
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Featurize(#[from] FeaturizeError),
+    #[error(transparent)]
+    Infer(#[from] InferError),
+    #[error(transparent)]
+    Interpret(#[from] InterpretError),
+    /// Outside the model, which catches its own: a bug, and still only one frame's.
+    #[error("a panic while answering: {0}")]
+    Panicked(String),
+}
+
+impl WayError {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::TooLarge(_) => Reason::PayloadTooLarge,
+            Self::Decode(error) => error.reason(),
+            Self::Featurize(error) => error.reason(),
+            Self::Infer(error) => error.reason(),
+            Self::Interpret(error) => error.reason(),
+            Self::Panicked(_) => Reason::InferPanicked,
+        }
+    }
+}
+
+/// One worker's rooms for one pipeline.
+pub struct Way {
+    pipeline: Arc<Pipeline>,
+    publisher: Publisher,
+    clock_synced: Arc<AtomicBool>,
+    decoder: Decoder,
+    featurizer: Featurizer,
+    inference: Inference,
+    /// For pipelines whose frames share nothing.
+    alone: OriginState,
+}
+
+impl Way {
+    /// Rooms of its own, for one worker thread.
+    pub fn new(pipeline: Arc<Pipeline>, publisher: Publisher, clock_synced: Arc<AtomicBool>) -> Self {
+        let decoder = Decoder::new(&pipeline.config.decode, &pipeline.card.features);
+        let inference = Inference::new(&pipeline.model, &pipeline.card)
+            .expect("boot has held the card against the model");
+        let featurizer = pipeline.featurizer.clone();
+        let alone = fresh(&pipeline, &inference);
+        Self { pipeline, publisher, clock_synced, decoder, featurizer, inference, alone }
+    }
+
+    /// Answers one frame: whatever happens, something is published or counted, and the ticket goes
+    /// with it.
+    pub fn answer(&mut self, arrival: Arrival, clock: &impl Clock) {
+        let Arrival { frame, too_large, ticket } = arrival;
+        let begun = clock.now();
+        let pipeline = self.pipeline.clone();
+        let counters = &pipeline.counters;
+        if pipeline.config.source.stale_after.is_some_and(|limit| begun.since(frame.taken_at) > limit) {
+            counters.lost(Reason::Stale).bump();
+            ticket.settle();
+            return;
+        }
+        // The frame's own id, as soon as it is known: an error message carries it too.
+        let mut own_id = None;
+        let answered = match too_large {
+            Some(too_large) => Err(too_large.into()),
+            None => catch_unwind(AssertUnwindSafe(|| self.predict(&frame, &mut own_id, begun, clock)))
+                .unwrap_or_else(|panic| Err(WayError::Panicked(panic_words(&*panic)))),
+        };
+        match answered {
+            Ok(predictions) if predictions.is_empty() => {
+                counters.absorbed.bump();
+                ticket.settle();
+            }
+            Ok(predictions) => {
+                let clock_synced = self.clock_synced.load(Ordering::Relaxed);
+                let tickets = ticket.split(predictions.len());
+                for (prediction, ticket) in predictions.iter().zip(tickets) {
+                    counters.predictions.bump();
+                    pipeline.latencies.record(&prediction.latency);
+                    let payload = pipeline.context.prediction_json(prediction, clock_synced);
+                    self.publish(&frame.origin, Kind::Prediction, payload, ticket, clock.now());
+                }
+            }
+            Err(error) => {
+                let reason = error.reason();
+                counters.lost(reason).bump();
+                let payload = pipeline.context.error_json(&Unanswered {
+                    id: frame_id(&frame, own_id.as_deref(), 0),
+                    origin: &frame.origin,
+                    frame_id: own_id.as_deref(),
+                    acquired_at: frame.acquired_at,
+                    failed_at: clock.wall(),
+                    reason,
+                    message: &in_words(&error),
+                    payload_bytes: too_large.map_or(frame.payload.len(), |too_large| too_large.bytes),
+                    redelivered: frame.identity.redelivered,
+                });
+                self.publish(&frame.origin, Kind::Error, payload, ticket, clock.now());
+            }
+        }
+    }
+
+    fn predict(
+        &mut self,
+        frame: &Frame,
+        own_id: &mut Option<String>,
+        begun: Micros,
+        clock: &impl Clock,
+    ) -> Result<Vec<Prediction>, WayError> {
+        let Self { pipeline, decoder, featurizer, inference, alone, .. } = self;
+        let decoded = decoder.decode(&frame.payload)?;
+        own_id.clone_from(&decoded.frame_id);
+        let decoded_at = clock.now();
+
+        let mut origins;
+        let state = if pipeline.is_stateful() {
+            origins = pipeline.origins.lock().unwrap_or_else(PoisonError::into_inner);
+            let fresh = || fresh(pipeline, inference);
+            origins.of(&frame.origin, fresh, &pipeline.counters)
+        } else {
+            alone
+        };
+        // Gaps are gaps in the frames' own time, where they carry one.
+        let at = decoded.time.map_or(frame.taken_at, |time| Micros(time.0));
+        let pushed = featurizer.push(&decoded.content, at, &mut state.features)?;
+        if pushed.gap {
+            pipeline.counters.gaps.bump();
+            state.tensors = inference.fresh_state();
+            state.verdicts = pipeline.interpreter.fresh();
+        }
+        let mut featurized_at = clock.now();
+        let featurize_us = featurized_at.since(decoded_at).as_micros() as u64;
+
+        let mut predictions = Vec::with_capacity(pushed.features.len());
+        for (nth, features) in pushed.features.iter().enumerate() {
+            let scores = inference.run(features, &mut state.tensors)?;
+            let inferred_at = clock.now();
+            let (verdict, scored) = pipeline.interpreter.interpret(&scores, features, &mut state.verdicts)?;
+            predictions.push(Prediction {
+                id: frame_id(frame, decoded.frame_id.as_deref(), nth),
+                origin: frame.origin.clone(),
+                frame_id: decoded.frame_id.clone(),
+                acquired_at: decoded.time.unwrap_or(frame.acquired_at),
+                inferred_at: clock.wall(),
+                taken_at: frame.taken_at,
+                latency: Latency {
+                    queue_us: begun.since(frame.taken_at).as_micros() as u64,
+                    decode_us: decoded_at.since(begun).as_micros() as u64,
+                    featurize_us,
+                    infer_us: inferred_at.since(featurized_at).as_micros() as u64,
+                    total_us: clock.now().since(frame.taken_at).as_micros() as u64,
+                },
+                verdict,
+                scored,
+                redelivered: frame.identity.redelivered,
+            });
+            featurized_at = clock.now();
+        }
+        Ok(predictions)
+    }
+
+    fn publish(&self, origin: &Origin, kind: Kind, payload: Vec<u8>, ticket: Ticket, now: Micros) {
+        let publish = &self.pipeline.config.publish;
+        let topic = match kind {
+            Kind::Prediction => &self.pipeline.topic,
+            Kind::Error => &self.pipeline.error_topic,
+        };
+        self.publisher.publish(Entry {
+            pipeline: self.pipeline.index,
+            topic: topic.topic(origin),
+            payload,
+            qos: publish.qos,
+            // A retained error would greet every later subscriber long after it was mended.
+            retain: publish.retain && kind == Kind::Prediction,
+            kind,
+            ticket,
+            queued_at: now,
+        });
+    }
+}
+
+fn fresh(pipeline: &Pipeline, inference: &Inference) -> OriginState {
+    OriginState {
+        features: pipeline.featurizer.fresh(),
+        tensors: inference.fresh_state(),
+        verdicts: pipeline.interpreter.fresh(),
+        last_used: 0,
+    }
+}
+
+/// The same for the same frame: from its own id where it carries one, else from its delivery.
+/// `nth` counts the predictions of one frame.
+fn frame_id(frame: &Frame, own: Option<&str>, nth: usize) -> FrameId {
+    let mut hash = Xxh3::new();
+    hash.update(frame.origin.name.as_bytes());
+    match own {
+        Some(id) => {
+            hash.update(b"\0own\0");
+            hash.update(id.as_bytes());
+        }
+        None => {
+            hash.update(b"\0delivery\0");
+            hash.update(&frame.identity.delivery.to_le_bytes());
+        }
+    }
+    hash.update(&(nth as u64).to_le_bytes());
+    FrameId(hash.digest128())
+}

@@ -1,0 +1,325 @@
+//! A file becomes a model that can run, step by step, each step a type.
+//!
+//! ```text
+//! path ─► Verified (bytes, known digest) ─► Parsed (graph, vetted) ─► Model (typed, optimised, ordered)
+//! ```
+//!
+//! Promise: bytes that are not those of the card are never parsed; shapes are concrete before the
+//! graph is optimised; a graph on which the engine panics is refused in words like any other.
+//! Not here: whether its answers are right (`golden`).
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
+
+use sha2::{Digest, Sha256};
+use tract_core::prelude::{Framework, TractResult, TypedModel, TypedSimplePlan};
+use tract_onnx::pb::{GraphProto, ModelProto};
+use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
+
+use super::caught::caught;
+use super::error::{EngineError, ModelError, Step};
+use super::model::{self, Model};
+use super::port::{self, Port};
+use super::{convert, nnef, onnx, operators, passes};
+use crate::config::Card;
+use crate::config::card::PortSpec;
+
+/// Larger files are refused unread. The boards that we are for have 512 MiB to 8 GiB.
+pub const MAX_FILE_BYTES: u64 = 1 << 30;
+
+/// A model's bytes, read whole, with their digest.
+#[derive(Debug)]
+pub struct Verified {
+    path: PathBuf,
+    bytes: Vec<u8>,
+    sha256: String,
+    begun: Instant,
+}
+
+impl Verified {
+    /// Reads the file that the card names and compares its digest.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too large, lies outside the folder, or is another one.
+    pub fn of_card(card: &Card) -> Result<Self, ModelError> {
+        let file = &card.graph.file;
+        let inside = file.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if !inside || file.as_os_str().is_empty() {
+            return Err(ModelError::FileEscapes { folder: card.folder.clone(), file: file.clone() });
+        }
+        let verified = Self::read(&card.folder.join(file))?;
+        if !verified.sha256.eq_ignore_ascii_case(card.graph.sha256.trim()) {
+            return Err(ModelError::Digest {
+                path: verified.path,
+                seen: verified.sha256,
+                expected: card.graph.sha256.clone(),
+            });
+        }
+        Ok(verified)
+    }
+
+    /// Reads a bare file; its digest is what it is.
+    ///
+    /// # Errors
+    /// The file cannot be read, is too large, or is a folder.
+    pub fn read(path: &Path) -> Result<Self, ModelError> {
+        let begun = Instant::now();
+        let unreadable = |source: io::Error| ModelError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(unreadable)?;
+        let metadata = file.metadata().map_err(unreadable)?;
+        if metadata.is_dir() {
+            return Err(ModelError::NotAModelFolder { path: path.to_owned() });
+        }
+        let too_large =
+            |bytes| ModelError::TooLarge { path: path.to_owned(), bytes, max_bytes: MAX_FILE_BYTES };
+        if metadata.len() > MAX_FILE_BYTES {
+            return Err(too_large(metadata.len()));
+        }
+        // The size was a promise of the file system's; a device or a growing file may give more.
+        let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or(0));
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(too_large(bytes.len() as u64));
+        }
+        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { path: path.to_owned(), bytes, sha256, begun })
+    }
+
+    /// Parses the bytes, ONNX or NNEF by what they are and not by their name.
+    ///
+    /// # Errors
+    /// They are no model, or not a whole one.
+    pub fn parse(self) -> Result<Parsed, ModelError> {
+        let Self { path, bytes, sha256, begun } = self;
+        let file_bytes = bytes.len() as u64;
+        let (graph, inputs, outputs);
+        if nnef::is_archive(&bytes) {
+            let model = nnef::decode(&path, &bytes)?;
+            let unreadable = |error| engine_error(&path, Step::Translate, &error);
+            inputs = nnef::inputs(&model).map_err(unreadable)?;
+            outputs = nnef::outputs(&model).map_err(unreadable)?;
+            graph = Graph::Nnef(Box::new(model));
+        } else {
+            let proto = onnx::decode(&path, &bytes)?;
+            inputs = proto.graph.as_ref().map(onnx::inputs).unwrap_or_default();
+            outputs = proto.graph.as_ref().map(onnx::outputs).unwrap_or_default();
+            graph = Graph::Onnx(Box::new(proto));
+        }
+        Ok(Parsed { path, file_bytes, sha256, begun, inputs, outputs, graph })
+    }
+}
+
+/// A graph as it stands in its file. It can be looked at; nothing says yet that it can run.
+#[derive(Debug)]
+pub struct Parsed {
+    pub(super) path: PathBuf,
+    pub(super) file_bytes: u64,
+    pub(super) sha256: String,
+    begun: Instant,
+    inputs: Vec<Port>,
+    outputs: Vec<Port>,
+    pub(super) graph: Graph,
+}
+
+/// In which form it came.
+#[derive(Debug)]
+pub(super) enum Graph {
+    Onnx(Box<ModelProto>),
+    Nnef(Box<TypedModel>),
+}
+
+impl Parsed {
+    /// The inputs that must be filled, in order, as exported.
+    pub fn inputs(&self) -> &[Port] {
+        &self.inputs
+    }
+
+    /// The outputs, in order, as exported.
+    pub fn outputs(&self) -> &[Port] {
+        &self.outputs
+    }
+
+    pub(super) fn onnx_graph(&self) -> Option<&GraphProto> {
+        match &self.graph {
+            Graph::Onnx(proto) => proto.graph.as_ref(),
+            Graph::Nnef(_) => None,
+        }
+    }
+
+    /// Fixes the inputs' shapes, finds every other shape, optimises, orders: ready to run.
+    ///
+    /// `inputs` go by name and override what is open; without one, an input stays as exported.
+    ///
+    /// # Errors
+    /// An input does not fit or stays open, the engine lacks an operator, would answer one wrongly,
+    /// or gives up.
+    pub fn prepare(self, inputs: &[PortSpec]) -> Result<Model, ModelError> {
+        if let Some(graph) = self.onnx_graph() {
+            onnx::vet(&self.path, graph)?;
+        }
+        let specs = port::concretise(&self.path, &self.inputs, inputs)?;
+        let path = &self.path;
+        let typed = match self.graph {
+            Graph::Onnx(proto) => typed_onnx(path, *proto, &specs)?,
+            Graph::Nnef(model) => step(path, Step::Type, || nnef::concretise(*model, &specs))?,
+        };
+        let (optimised, weights_bytes) = step(path, Step::Optimise, || {
+            let mut model = passes::apply(typed)?;
+            let weights_bytes = model::weights_bytes(&model);
+            model.optimize()?;
+            Ok((model, weights_bytes))
+        })?;
+        let plan = step(path, Step::Plan, || TypedSimplePlan::new(optimised))?;
+        let facts = step(path, Step::Plan, || {
+            (0..self.outputs.len())
+                .map(|ix| plan.model().output_fact(ix).cloned())
+                .collect::<TractResult<Vec<_>>>()
+        })?;
+        let outputs =
+            self.outputs.iter().zip(&facts).map(|(port, fact)| nnef::port(&port.name, fact)).collect();
+        Ok(Model::new(self.path, plan, specs, outputs, weights_bytes, self.begun.elapsed()))
+    }
+}
+
+/// Types and shapes of every tensor, from those of the inputs alone.
+fn typed_onnx(path: &Path, proto: ModelProto, specs: &[PortSpec]) -> Result<TypedModel, ModelError> {
+    let mut model = step(path, Step::Translate, || {
+        let model = operators::framework().model_for_proto_model(&proto)?;
+        // The weights stand in the model now; a small board has no room for them twice.
+        drop(proto);
+        Ok(model)
+    })?;
+    step(path, Step::Type, || {
+        for (ix, spec) in specs.iter().enumerate() {
+            let datum_type = convert::datum_type(spec.data_type);
+            model.set_input_fact(ix, InferenceFact::dt_shape(datum_type, &*spec.shape))?;
+        }
+        for ix in 0..model.output_outlets()?.len() {
+            model.set_output_fact(ix, InferenceFact::default())?;
+        }
+        model.into_typed()
+    })
+}
+
+/// Runs one step of the engine; an error or a panic in it names the step.
+fn step<T>(path: &Path, step: Step, work: impl FnOnce() -> TractResult<T>) -> Result<T, ModelError> {
+    match caught(work) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(engine_error(path, step, &error)),
+        Err(panic) => {
+            Err(ModelError::Engine { path: path.to_owned(), step, source: EngineError::panicked(&panic) })
+        }
+    }
+}
+
+fn engine_error(path: &Path, step: Step, error: &tract_core::prelude::TractError) -> ModelError {
+    ModelError::Engine { path: path.to_owned(), step, source: EngineError::of(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::DataType;
+    use crate::engine::sample;
+
+    fn refused(change: impl FnOnce(&mut Card)) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let mut card = sample::relu_layer().card(folder.path());
+        change(&mut card);
+        Model::load(&card).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn another_digest_is_refused_with_both_before_anything_is_parsed() {
+        let message = refused(|card| {
+            std::fs::write(card.folder.join("model.onnx"), b"not a model at all").unwrap();
+        });
+        assert!(message.contains("SHA-256 is ") && message.contains("the card says "), "{message}");
+    }
+
+    #[test]
+    fn a_file_outside_the_folder_is_refused_unread() {
+        for file in ["../model.onnx", "/etc/passwd", "sub/../../x.onnx", ""] {
+            let message = refused(|card| card.graph.file = file.into());
+            assert!(message.contains("must lie inside the model's folder"), "{file}: {message}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_a_folder_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let missing = Verified::read(&folder.path().join("absent.onnx")).unwrap_err();
+        assert!(matches!(missing, ModelError::Read { .. }), "{missing}");
+        let directory = Verified::read(folder.path()).unwrap_err();
+        assert!(matches!(directory, ModelError::NotAModelFolder { .. }), "{directory}");
+    }
+
+    #[test]
+    fn a_card_that_contradicts_the_graph_is_refused_with_both() {
+        let message = refused(|card| card.graph.inputs[0].shape = vec![1, 3]);
+        assert!(message.contains("[1, 3]") && message.contains("[N, 2]"), "{message}");
+        let message = refused(|card| card.graph.inputs[0].data_type = DataType::U8);
+        assert!(message.contains("given as u8, the graph wants f32"), "{message}");
+        let message = refused(|card| card.graph.inputs[0].name = "image".into());
+        assert!(message.contains("no input \"image\"") && message.contains("\"x\""), "{message}");
+    }
+
+    #[test]
+    fn a_graph_that_the_engine_gives_up_on_names_the_step() {
+        let folder = tempfile::tempdir().unwrap();
+        // 2 columns cannot be multiplied with 3 rows.
+        let sample = sample::Sample::default()
+            .input("x", DataType::F32, &[1, 2])
+            .weights("w", &[3, 2], &[0.0; 6])
+            .node("MatMul", &["x", "w"], &["y"], &[])
+            .output("y");
+        let error = Model::load(&sample.card(folder.path())).unwrap_err();
+        assert!(matches!(error, ModelError::Engine { step: Step::Type, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_batch_that_was_asked_for_is_the_batch_that_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::relu_layer().card(folder.path());
+        let path = card.folder.join("model.onnx");
+        let spec = PortSpec { shape: vec![7, 2], ..card.graph.inputs[0].clone() };
+        let model = Model::open(&path, &[spec]).unwrap();
+        assert_eq!(model.outputs()[0].shape(), Some(vec![7, 2]));
+        let memory = model.memory().unwrap();
+        assert!(memory.weights_bytes >= 24, "{memory:?}");
+        assert!(memory.intermediates_bytes >= 2 * 7 * 2 * 4, "{memory:?}");
+    }
+
+    #[test]
+    fn the_page_tells_what_stands_in_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::relu_layer().card(folder.path());
+        let page = Verified::of_card(&card).unwrap().parse().unwrap().page();
+        assert_eq!((page.parameters, page.format), (6, "ONNX"));
+        assert_eq!(page.operators.len(), 3);
+        assert_eq!(page.metadata, [("names".to_owned(), "{0: 'ok'}".to_owned())]);
+        assert_eq!(page.inputs[0].to_string(), "x f32 [N, 2]");
+        assert_eq!(page.opsets, [(String::new(), 17)]);
+    }
+
+    #[test]
+    fn nnef_gives_the_same_answers_as_the_onnx_that_it_came_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let card = sample::relu_layer().card(folder.path());
+        let proto = Verified::of_card(&card).unwrap().parse().unwrap();
+        let Graph::Onnx(proto) = proto.graph else { panic!("a sample is ONNX") };
+        let typed = typed_onnx(&card.folder, *proto, &card.graph.inputs).unwrap();
+        let mut typed = typed.into_decluttered().unwrap();
+        // tract writes quotes in metadata so that it cannot read them again.
+        typed.properties.clear();
+        let path = folder.path().join("model.nnef.tar");
+        tract_nnef::nnef().write_to_tar(&typed, File::create(&path).unwrap()).unwrap();
+        let model = Model::open(&path, &[]).unwrap();
+        assert_eq!(model.inputs(), card.graph.inputs);
+        let input = crate::base::Tensor::f32(&[1, 2], vec![1.0, 1.0]);
+        let output = model.session().run(&[&input]).unwrap().remove(0);
+        assert_eq!(output.as_f32(), Some(&[0.0, 7.0][..]));
+    }
+}

@@ -1,0 +1,72 @@
+//! NNEF archives (`.nnef.tgz`, `.nnef.tar`): the decluttered form of a model, quicker to load.
+//!
+//! tract reads these as a typed graph, so there is nothing to infer: open lengths are symbols, and
+//! giving an input a shape gives the symbols their values.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use tract_core::internal::DimLike;
+use tract_core::prelude::{Framework, TDim, TractResult, TypedFact, TypedModel};
+use tract_nnef::internal::Nnef;
+use tract_onnx::WithOnnx;
+
+use super::error::{EngineError, ModelError, Step};
+use super::port::{Dim, Port};
+use super::{caught::caught, convert};
+use crate::config::card::PortSpec;
+
+/// Whether these bytes are an archive (gzip, or a tar).
+pub(super) fn is_archive(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x1f, 0x8b]) || bytes.get(257..262) == Some(b"ustar")
+}
+
+/// Reads the archive. `path` is for messages only.
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<TypedModel, ModelError> {
+    let mut framework: Nnef = tract_nnef::nnef().with_onnx();
+    framework.allow_extended_identifier_syntax(true);
+    let engine = |source| ModelError::Engine { path: path.to_owned(), step: Step::Translate, source };
+    caught(|| framework.model_for_read(&mut &*bytes))
+        .map_err(|panic| engine(EngineError::panicked(&panic)))?
+        .map_err(|error| engine(EngineError::of(&error)))
+}
+
+/// The graph's inputs, in order.
+pub(super) fn inputs(model: &TypedModel) -> TractResult<Vec<Port>> {
+    let outlets = model.input_outlets()?.iter();
+    outlets.map(|outlet| Ok(port(&model.node(outlet.node).name, model.outlet_fact(*outlet)?))).collect()
+}
+
+/// The graph's outputs, in order; by their labels where they have one.
+pub(super) fn outputs(model: &TypedModel) -> TractResult<Vec<Port>> {
+    let outlets = model.output_outlets()?.iter();
+    outlets
+        .map(|outlet| {
+            let name = model.outlet_label(*outlet).unwrap_or(&model.node(outlet.node).name);
+            Ok(port(name, model.outlet_fact(*outlet)?))
+        })
+        .collect()
+}
+
+/// A typed fact as a port.
+pub(super) fn port(name: &str, fact: &TypedFact) -> Port {
+    let dims = fact.shape.iter().map(|dim| match dim.to_usize() {
+        Ok(length) => Dim::Fixed(length),
+        Err(_) => Dim::Symbol(dim.to_string()),
+    });
+    Port { name: name.to_owned(), data_type: convert::data_type(fact.datum_type), dims: Some(dims.collect()) }
+}
+
+/// The graph with every symbol of its inputs replaced by the length that `specs` give it.
+/// `specs` fit the ports (see `port::concretise`).
+pub(super) fn concretise(model: TypedModel, specs: &[PortSpec]) -> TractResult<TypedModel> {
+    let mut values = HashMap::new();
+    for (ix, spec) in specs.iter().enumerate() {
+        for (dim, &length) in model.input_fact(ix)?.shape.iter().zip(&spec.shape) {
+            if let TDim::Sym(symbol) = dim {
+                values.insert(symbol.clone(), TDim::Val(i64::try_from(length)?));
+            }
+        }
+    }
+    if values.is_empty() { Ok(model) } else { model.set_symbols(&values) }
+}

@@ -1,0 +1,275 @@
+//! ONNX bytes to a graph that may be handed to the engine.
+//!
+//! Promise: whatever the bytes are, nothing but these bytes is looked at (no external data), and
+//! what the engine lacks or would answer wrongly is named before it starts.
+//! Not here: shapes and types inside the graph (`load`).
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+
+use tract_core::prelude::Framework;
+use tract_onnx::pb::tensor_proto::{DataLocation, DataType as OnnxType};
+use tract_onnx::pb::{
+    AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto,
+    tensor_shape_proto::dimension::Value, type_proto,
+};
+
+use super::port::{Dim, Port};
+use super::refused::{for_each_graph, name_of, refusals};
+use super::{ModelError, operators};
+use crate::base::DataType;
+
+/// Parses the bytes and looks at what stands in them. `path` is for messages only.
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError> {
+    let not_a_model = |why: String| ModelError::NotAModel { path: path.to_owned(), why };
+    if let Some(what) = known_as(bytes) {
+        return Err(not_a_model(format!("{what}; give an .onnx or .nnef.tgz file")));
+    }
+    let proto = operators::framework().proto_model_for_read(&mut &*bytes).map_err(|error| {
+        not_a_model(format!("its {} bytes are no whole ONNX file ({})", bytes.len(), error.root_cause()))
+    })?;
+    match &proto.graph {
+        None => Err(not_a_model("it holds no ONNX graph".to_owned())),
+        Some(graph) if graph.output.is_empty() => Err(not_a_model("its graph has no output".to_owned())),
+        Some(_) => Ok(proto),
+    }
+}
+
+/// What a file is that people give by mistake, told from its first bytes.
+fn known_as(bytes: &[u8]) -> Option<&'static str> {
+    const BEGINNINGS: &[(&[u8], &str)] = &[
+        (b"PK\x03\x04", "it is a zip archive (a PyTorch checkpoint? export it with torch.onnx.export)"),
+        (b"\x89HDF", "it is an HDF5 file (a Keras model? export it with tf2onnx)"),
+        (b"\x80\x02", "it is a Python pickle (a checkpoint? export the model to ONNX)"),
+        (b"\x80\x04", "it is a Python pickle (a scikit-learn model? export it with skl2onnx)"),
+        (b"version https://git-lfs", "it is a Git LFS pointer, not the file itself (git lfs pull)"),
+        (b"<!DOCTYPE", "it is a web page"),
+        (b"<html", "it is a web page"),
+        (b"\x93NUMPY", "it is a NumPy array"),
+    ];
+    if bytes.is_empty() {
+        return Some("it is empty");
+    }
+    if bytes.get(4..8) == Some(b"TFL3") {
+        return Some("it is a TensorFlow Lite model (export it with tf2onnx --tflite)");
+    }
+    BEGINNINGS.iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, what)| *what)
+}
+
+/// Refuses what the engine must not be given.
+pub(super) fn vet(path: &Path, graph: &GraphProto) -> Result<(), ModelError> {
+    external_data(path, graph)?;
+    let operators = unknown_operators(graph);
+    if !operators.is_empty() {
+        return Err(ModelError::UnknownOperators { path: path.to_owned(), operators });
+    }
+    let refusals = refusals(graph);
+    if !refusals.is_empty() {
+        return Err(ModelError::WouldBeWrong { path: path.to_owned(), refusals });
+    }
+    dangling_outputs(path, graph)
+}
+
+fn external_data(path: &Path, graph: &GraphProto) -> Result<(), ModelError> {
+    let mut found = None;
+    for_each_graph(graph, &mut |graph| {
+        let tensor = tensors(graph).find(|tensor| {
+            tensor.data_location == Some(DataLocation::External as i32) || !tensor.external_data.is_empty()
+        });
+        if let (None, Some(tensor)) = (&found, tensor) {
+            let location = tensor.external_data.iter().find(|entry| entry.key == "location");
+            let location = location.map(|entry| entry.value.clone()).unwrap_or_default();
+            found = Some(ModelError::ExternalData {
+                path: path.to_owned(),
+                tensor: tensor.name.clone(),
+                location,
+            });
+        }
+    });
+    found.map_or(Ok(()), Err)
+}
+
+/// Weights and constants of one graph.
+fn tensors(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
+    let attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    let held = |attribute: &'_ AttributeProto| attribute.t.is_some() || !attribute.tensors.is_empty();
+    let sparse =
+        graph.sparse_initializer.iter().flat_map(|sparse| sparse.values.iter().chain(&sparse.indices));
+    graph
+        .initializer
+        .iter()
+        .chain(sparse)
+        .chain(attributes.filter(move |a| held(a)).flat_map(|a| a.t.iter().chain(&a.tensors)))
+}
+
+/// Operators that tract and we lack, each with the first node that has it.
+pub(super) fn unknown_operators(graph: &GraphProto) -> Vec<String> {
+    let register = operators::framework().op_register.0;
+    let mut seen = HashSet::new();
+    let mut found = Vec::new();
+    for_each_graph(graph, &mut |graph| {
+        for node in graph.node.iter().filter(|node| !register.contains_key(&node.op_type)) {
+            if seen.insert(node.op_type.clone()) {
+                found.push(format!(
+                    "{} (node {:?})",
+                    operator_name(&node.domain, &node.op_type),
+                    name_of(node)
+                ));
+            }
+        }
+    });
+    found
+}
+
+/// tract takes it for granted that someone makes each output.
+fn dangling_outputs(path: &Path, graph: &GraphProto) -> Result<(), ModelError> {
+    let made: HashSet<&str> = (graph.node.iter().flat_map(|node| &node.output))
+        .chain(graph.input.iter().map(|input| &input.name))
+        .chain(graph.initializer.iter().map(|tensor| &tensor.name))
+        .map(String::as_str)
+        .collect();
+    match graph.output.iter().find(|output| !made.contains(output.name.as_str())) {
+        None => Ok(()),
+        Some(output) => Err(ModelError::NotAModel {
+            path: path.to_owned(),
+            why: format!("no node makes its output {:?}", output.name),
+        }),
+    }
+}
+
+/// `Conv`, `ai.onnx.ml:Scaler`.
+pub(super) fn operator_name(domain: &str, operator: &str) -> String {
+    match domain {
+        "" | "ai.onnx" => operator.to_owned(),
+        domain => format!("{domain}:{operator}"),
+    }
+}
+
+/// How often each operator stands in the graph, inner graphs included.
+pub(super) fn operator_counts(graph: &GraphProto) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for_each_graph(graph, &mut |graph| {
+        for node in &graph.node {
+            *counts.entry(operator_name(&node.domain, &node.op_type)).or_default() += 1;
+        }
+    });
+    counts
+}
+
+/// Elements of all weights and constants.
+pub(super) fn parameter_count(graph: &GraphProto) -> u64 {
+    let mut count = 0_u64;
+    for_each_graph(graph, &mut |graph| {
+        for tensor in tensors(graph) {
+            let elements = tensor.dims.iter().map(|length| u64::try_from(*length).unwrap_or(0));
+            count = count.saturating_add(elements.fold(1, u64::saturating_mul));
+        }
+    });
+    count
+}
+
+/// The inputs that somebody must fill, in order: those without an initial value.
+pub(super) fn inputs(graph: &GraphProto) -> Vec<Port> {
+    let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
+    let filled = graph.input.iter().filter(|input| !constants.contains(input.name.as_str()));
+    let open_if_zero = |dim| if dim == Dim::Fixed(0) { Dim::Unknown } else { dim };
+    filled
+        .map(port)
+        // Some exporters write 0 for an open axis; an input without elements makes no sense.
+        .map(|port| Port { dims: port.dims.map(|dims| dims.into_iter().map(open_if_zero).collect()), ..port })
+        .collect()
+}
+
+/// The outputs, in order, as exported.
+pub(super) fn outputs(graph: &GraphProto) -> Vec<Port> {
+    graph.output.iter().map(port).collect()
+}
+
+fn port(info: &ValueInfoProto) -> Port {
+    let tensor = info.r#type.as_ref().and_then(|r#type| r#type.value.as_ref());
+    let Some(type_proto::Value::TensorType(tensor)) = tensor else {
+        return Port { name: info.name.clone(), data_type: None, dims: None };
+    };
+    let dims = tensor.shape.as_ref().map(|shape| {
+        let lengths = shape.dim.iter().map(|dim| match &dim.value {
+            Some(Value::DimValue(length)) => usize::try_from(*length).map_or(Dim::Unknown, Dim::Fixed),
+            Some(Value::DimParam(name)) if !name.is_empty() && name != "?" => Dim::Symbol(name.clone()),
+            Some(Value::DimParam(_)) | None => Dim::Unknown,
+        });
+        lengths.collect()
+    });
+    Port { name: info.name.clone(), data_type: data_type(tensor.elem_type), dims }
+}
+
+fn data_type(onnx: i32) -> Option<DataType> {
+    Some(match OnnxType::try_from(onnx).ok()? {
+        OnnxType::Float => DataType::F32,
+        OnnxType::Double => DataType::F64,
+        OnnxType::Float16 => DataType::F16,
+        OnnxType::Int64 => DataType::I64,
+        OnnxType::Int32 => DataType::I32,
+        OnnxType::Int16 => DataType::I16,
+        OnnxType::Int8 => DataType::I8,
+        OnnxType::Uint64 => DataType::U64,
+        OnnxType::Uint32 => DataType::U32,
+        OnnxType::Uint16 => DataType::U16,
+        OnnxType::Uint8 => DataType::U8,
+        OnnxType::Bool => DataType::Bool,
+        OnnxType::String => DataType::Text,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tract_onnx::pb::{NodeProto, StringStringEntryProto};
+
+    fn refused(bytes: &[u8]) -> String {
+        decode(Path::new("m.onnx"), bytes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn files_that_people_give_by_mistake_are_called_by_their_name() {
+        assert!(refused(b"").contains("it is empty"));
+        assert!(refused(b"PK\x03\x04....").contains("zip archive"));
+        assert!(refused(b"version https://git-lfs.github.com/spec/v1").contains("Git LFS"));
+        assert!(refused(b"\x1c\0\0\0TFL3").contains("TensorFlow Lite"));
+        assert!(refused(b"hello, world, this is no model").contains("no whole ONNX file"));
+        assert!(refused(&[0; 64]).contains("no whole ONNX file"));
+    }
+
+    #[test]
+    fn external_data_is_refused_wherever_it_is_referred_to() {
+        let entry = StringStringEntryProto { key: "location".into(), value: "../../etc/passwd".into() };
+        let weights = TensorProto {
+            name: "w".into(),
+            data_location: Some(DataLocation::External as i32),
+            external_data: vec![entry],
+            ..TensorProto::default()
+        };
+        let outside = GraphProto { initializer: vec![weights.clone()], ..GraphProto::default() };
+        let constant = NodeProto {
+            op_type: "Constant".into(),
+            attribute: vec![AttributeProto { t: Some(weights), ..AttributeProto::default() }],
+            ..NodeProto::default()
+        };
+        let inside = GraphProto { node: vec![constant], ..GraphProto::default() };
+        for graph in [outside, inside] {
+            let message = vet(Path::new("m.onnx"), &graph).unwrap_err().to_string();
+            assert!(message.contains("../../etc/passwd") && message.contains("\"w\""), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_operator_is_named_once_with_its_domain_and_node() {
+        let node = |name: &str| NodeProto {
+            op_type: "Scaler".into(),
+            domain: "ai.onnx.ml".into(),
+            name: name.into(),
+            ..NodeProto::default()
+        };
+        let graph = GraphProto { node: vec![node("first"), node("second")], ..GraphProto::default() };
+        assert_eq!(unknown_operators(&graph), ["ai.onnx.ml:Scaler (node \"first\")"]);
+    }
+}

@@ -1,0 +1,137 @@
+//! The engine against real models and the answers of onnxruntime, from `../shared/models`
+//! (`LINESIDE_SHARED` says otherwise). Absent, one line says so; with `CI=true` that is a failure.
+
+use std::path::{Path, PathBuf};
+
+use super::{ModelError, Parsed, Verified, npy};
+use crate::base::{Data, Tensor};
+use crate::config::card::PortSpec;
+
+/// The models; `None`, said aloud, where there are none.
+pub(crate) fn folder() -> Option<PathBuf> {
+    let shared = std::env::var_os("LINESIDE_SHARED")
+        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+    let models = shared.join("models");
+    if models.is_dir() {
+        return Some(models);
+    }
+    assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{} is not there", models.display());
+    eprintln!("left out: real models against onnxruntime, because {} is not there", models.display());
+    None
+}
+
+fn tensors(folder: &Path, kind: &str) -> Vec<Tensor> {
+    let files = (0..).map(|i| folder.join(format!("{kind}_{i}.npy"))).take_while(|file| file.exists());
+    files.map(|file| npy::read(&file).unwrap()).collect()
+}
+
+fn parsed(folder: &Path) -> Result<Parsed, ModelError> {
+    Verified::read(&folder.join("model.onnx"))?.parse()
+}
+
+fn specs(parsed: &Parsed, tensors: &[Tensor]) -> Vec<PortSpec> {
+    let pairs = parsed.inputs().iter().zip(tensors);
+    pairs
+        .map(|(port, tensor)| PortSpec {
+            name: port.name.clone(),
+            data_type: tensor.data_type(),
+            shape: tensor.shape.clone(),
+        })
+        .collect()
+}
+
+/// Largest |ours − theirs|, relative where values go beyond 1; anything but floats must be equal.
+fn distance(ours: &Tensor, theirs: &Tensor) -> f32 {
+    assert_eq!((ours.data_type(), &ours.shape), (theirs.data_type(), &theirs.shape));
+    match (&ours.data, &theirs.data) {
+        (Data::F32(ours), Data::F32(theirs)) => {
+            let largest = theirs.iter().fold(0_f32, |largest, value| largest.max(value.abs()));
+            let off = ours.iter().zip(theirs).fold(0_f32, |off, (a, b)| off.max((a - b).abs()));
+            assert!(ours.iter().all(|value| value.is_finite()));
+            off / largest.max(1.0)
+        }
+        (ours, theirs) => {
+            assert_eq!(ours, theirs);
+            0.0
+        }
+    }
+}
+
+/// Runs what runs, twice in one session, and gives the names of what does not.
+fn compare_all(models: &Path) -> Vec<(String, ModelError)> {
+    let mut refused = Vec::new();
+    let mut folders: Vec<PathBuf> = models.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for folder in folders.iter().filter(|folder| folder.join("out_0.npy").exists()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let inputs = tensors(folder, "in");
+        let theirs = tensors(folder, "out");
+        let graph = parsed(folder).unwrap();
+        let specs = specs(&graph, &inputs);
+        let model = match graph.prepare(&specs) {
+            Ok(model) => model,
+            Err(error) => {
+                refused.push((name, error));
+                continue;
+            }
+        };
+        let tolerance = if name.contains("int8") { 2e-2 } else { 1e-4 };
+        let mut session = model.session();
+        for run in 0..2 {
+            let ours = session.run(&inputs.iter().collect::<Vec<_>>()).unwrap();
+            assert_eq!(ours.len(), theirs.len(), "{name}");
+            for (output, (ours, theirs)) in ours.iter().zip(&theirs).enumerate() {
+                let distance = distance(ours, theirs);
+                assert!(distance <= tolerance, "{name}, run {run}, output {output}: off by {distance:e}");
+            }
+        }
+    }
+    refused
+}
+
+#[test]
+fn every_model_that_runs_gives_onnxruntimes_answers_twice_in_a_row() {
+    let Some(models) = folder() else { return };
+    let refused = compare_all(&models);
+    let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["ai4i_forest_raw", "ai4i_gbt_raw", "ai4i_logreg_raw", "silero_vad_if_fails"]);
+    let message = |name| refused.iter().find(|(known, _)| known == name).unwrap().1.to_string();
+    assert!(message("ai4i_logreg_raw").contains("ai.onnx.ml:Imputer (node"));
+    assert!(message("silero_vad_if_fails").contains("cannot"));
+}
+
+#[test]
+fn a_model_that_would_be_answered_wrongly_is_refused_with_the_reason() {
+    let Some(models) = folder() else { return };
+    let path = models.join("bsd_pitting_int8_softmax_wrong_in_tract.onnx");
+    let graph = Verified::read(&path).unwrap().parse().unwrap();
+    let specs = specs(&graph, &tensors(&models.join("bsd_pitting_fp32"), "in"));
+    let error = graph.prepare(&specs).unwrap_err();
+    assert!(matches!(error, ModelError::WouldBeWrong { .. }), "{error}");
+    assert!(error.to_string().contains("Softmax"), "{error}");
+}
+
+#[test]
+fn a_model_cut_anywhere_is_refused_and_never_a_panic() {
+    let Some(models) = folder() else { return };
+    let whole = std::fs::read(models.join("hydraulic_pump_cnn1d/model.onnx")).unwrap();
+    let inputs = tensors(&models.join("hydraulic_pump_cnn1d"), "in");
+    let path = tempfile::NamedTempFile::new().unwrap();
+    for length in (0..whole.len()).step_by(whole.len() / 40) {
+        std::fs::write(path.path(), &whole[..length]).unwrap();
+        let opened = Verified::read(path.path()).unwrap().parse();
+        let refused = opened.and_then(|graph| {
+            let specs = specs(&graph, &inputs);
+            graph.prepare(&specs)
+        });
+        assert!(refused.is_err(), "cut at {length}");
+    }
+}
+
+#[test]
+fn open_axes_are_named_and_their_shape_shown() {
+    let Some(models) = folder() else { return };
+    let error = parsed(&models.join("bsd_pitting_fp32")).unwrap().prepare(&[]).unwrap_err();
+    assert!(matches!(error, ModelError::OpenShape { .. }), "{error}");
+    assert!(error.to_string().contains("input \"input\" is f32 ["), "{error}");
+}

@@ -1,0 +1,452 @@
+//! Frames from MQTT topics: one connection for all pipelines, acknowledged by hand.
+//!
+//! Promise: a QoS 1 frame is acknowledged when every pipeline that took it has settled it, in receive
+//! order; a frame that nobody asked for, or whose payload is too large, is acknowledged too: it would
+//! come again for ever. The session is kept by the broker while we are away. When a lane is full and
+//! set to `block`, the connection is not read.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::identity::Identities;
+use super::{Arrival, Intake, TooLarge};
+use crate::base::counters::LinkCounters;
+use crate::base::{Clock, Frame, Identity, Micros, Origin, SystemClock};
+use crate::config::Qos;
+use crate::flow::Ticket;
+use crate::mqtt::packet::{Packet, PubAck, Publish, QoS, Subscribe, SubscribeFilter, SubscribeReasonCode};
+use crate::mqtt::{Filter, Greeting, Incoming, Ledger, LinkError, Oversize, Role, link};
+
+/// A refused subscription is asked for again: an access list may have been mended meanwhile.
+const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// The only packet id that this connection ever chooses; one SUBSCRIBE is under way at a time.
+const SUBSCRIBE_PKID: u16 = 1;
+/// Topics whose retained frame is remembered, so that subscribing anew does not answer it again.
+const RETAINED_REMEMBERED: usize = 1024;
+
+/// What one pipeline asks for.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Index of the pipeline and its lane.
+    pub pipeline: usize,
+    /// Its name, for messages.
+    pub name: String,
+    /// Its topics.
+    pub filter: Filter,
+    /// Quality asked for.
+    pub qos: Qos,
+    /// Larger payloads are refused.
+    pub max_payload_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Subscription {
+    None,
+    /// SUBSCRIBE is out.
+    Asked,
+    Granted,
+    /// At least one filter was refused.
+    Refused {
+        again_at: Micros,
+    },
+}
+
+/// The intake connection's side of a [`link::Link`].
+pub struct MqttSource {
+    client_id: String,
+    routes: Vec<Route>,
+    intake: Arc<Intake>,
+    ledger: Arc<Ledger>,
+    link: Arc<LinkCounters>,
+    on_subscribed: Box<dyn Fn() + Send>,
+    identities: Identities,
+    subscription: Subscription,
+    /// Topic → hash of the retained payload that was taken.
+    retained: HashMap<String, u64>,
+    /// Arrivals for lanes without room.
+    held: VecDeque<(usize, Arrival)>,
+}
+
+impl MqttSource {
+    /// `on_subscribed` is called each time the broker has granted every subscription.
+    pub fn new(
+        client_id: String,
+        routes: Vec<Route>,
+        intake: Arc<Intake>,
+        ledger: Arc<Ledger>,
+        link: Arc<LinkCounters>,
+        on_subscribed: impl Fn() + Send + 'static,
+    ) -> Self {
+        // The date in microseconds: two starts of one device never share a number, unless its clock
+        // is set back to the very microsecond.
+        let start = SystemClock.wall().0 << 8;
+        Self {
+            client_id,
+            routes,
+            intake,
+            ledger,
+            link,
+            on_subscribed: Box::new(on_subscribed),
+            identities: Identities::new(start),
+            subscription: Subscription::None,
+            retained: HashMap::new(),
+            held: VecDeque::new(),
+        }
+    }
+
+    fn subscribe(&mut self, out: &mut BytesMut) {
+        let filter = |route: &Route| SubscribeFilter {
+            path: route.filter.subscription(),
+            qos: match route.qos {
+                Qos::AtMostOnce => QoS::AtMostOnce,
+                Qos::AtLeastOnce => QoS::AtLeastOnce,
+            },
+        };
+        let mut subscribe = Subscribe::new_many(self.routes.iter().map(filter));
+        subscribe.pkid = SUBSCRIBE_PKID;
+        link::encode(&Packet::Subscribe(subscribe), out);
+        self.subscription = Subscription::Asked;
+    }
+
+    fn granted(&mut self, now: Micros, codes: &[SubscribeReasonCode]) -> Result<(), LinkError> {
+        if codes.len() != self.routes.len() {
+            return Err(LinkError::Protocol(
+                "SUBACK with another number of codes than SUBSCRIBE had filters",
+            ));
+        }
+        let mut refused = false;
+        for (route, code) in self.routes.iter().zip(codes) {
+            let topic = route.filter.subscription();
+            match code {
+                SubscribeReasonCode::Failure => {
+                    refused = true;
+                    log::error!(
+                        "pipeline {}: the broker refused the subscription to {topic}; check its access list. \
+                         Asking again in {} s",
+                        route.name,
+                        SUBSCRIBE_AGAIN_AFTER.as_secs()
+                    );
+                }
+                SubscribeReasonCode::Success(QoS::AtMostOnce) if route.qos == Qos::AtLeastOnce => {
+                    log::warn!(
+                        "pipeline {}: the broker grants {topic} at QoS 0 only: frames may be lost before they reach us",
+                        route.name
+                    );
+                }
+                SubscribeReasonCode::Success(_) => {}
+            }
+        }
+        if refused {
+            self.subscription = Subscription::Refused { again_at: now + SUBSCRIBE_AGAIN_AFTER };
+        } else {
+            self.subscription = Subscription::Granted;
+            self.link.up.store(1, Ordering::Relaxed);
+            (self.on_subscribed)();
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, now: Micros, publish: &Publish) {
+        let pkid = (publish.qos != QoS::AtMostOnce).then_some(publish.pkid);
+        if publish.retain && self.was_taken(publish) {
+            if let Some(pkid) = pkid {
+                self.ledger.taken(pkid, 0);
+            }
+            return;
+        }
+        let identity = self.identities.identify(&publish.topic, &publish.payload, pkid, publish.dup);
+        let bytes = publish.payload.len();
+        self.deliver(now, &publish.topic, &publish.payload, bytes, pkid, identity);
+    }
+
+    fn oversize(&mut self, now: Micros, oversize: &Oversize) {
+        let Oversize { topic, pkid, dup, payload_bytes } = oversize;
+        let identity = self.identities.identify(topic, &payload_bytes.to_le_bytes(), *pkid, *dup);
+        self.deliver(now, topic, &Bytes::new(), *payload_bytes, *pkid, identity);
+    }
+
+    fn deliver(
+        &mut self,
+        now: Micros,
+        topic: &str,
+        payload: &Bytes,
+        bytes: usize,
+        pkid: Option<u16>,
+        identity: Identity,
+    ) {
+        let wanted: Vec<(&Route, Origin)> =
+            self.routes.iter().filter_map(|route| Some((route, route.filter.matches(topic)?))).collect();
+        if wanted.is_empty() {
+            self.link.unmatched.bump();
+        }
+        let receipt = pkid.map(|pkid| self.ledger.taken(pkid, wanted.len()));
+        let acquired_at = SystemClock.wall();
+        for (route, origin) in wanted {
+            let too_large = (bytes > route.max_payload_bytes)
+                .then_some(TooLarge { bytes, limit: route.max_payload_bytes });
+            let payload = if too_large.is_some() { Bytes::new() } else { payload.clone() };
+            let ticket = match receipt {
+                Some(receipt) => Ticket::new(self.ledger.clone(), receipt),
+                None => Ticket::none(),
+            };
+            let frame = Frame { payload, origin, identity, acquired_at, taken_at: now };
+            self.intake.count(route.pipeline, bytes, identity.redelivered);
+            if let Some(waits) = self.intake.push(route.pipeline, Arrival { frame, too_large, ticket }) {
+                self.held.push_back((route.pipeline, waits));
+            }
+        }
+    }
+
+    /// A broker sends the retained frame at each SUBSCRIBE: the same one is answered once.
+    fn was_taken(&mut self, publish: &Publish) -> bool {
+        let hash = xxh3_64(&publish.payload);
+        if self.retained.get(&publish.topic) == Some(&hash) {
+            return true;
+        }
+        if self.retained.len() >= RETAINED_REMEMBERED {
+            self.retained.clear();
+        }
+        self.retained.insert(publish.topic.clone(), hash);
+        false
+    }
+}
+
+impl Role for MqttSource {
+    fn greeting(&self) -> Greeting {
+        Greeting { client_id: self.client_id.clone(), clean_session: false, will: None }
+    }
+
+    fn connected(&mut self, _: Micros, session_present: bool, out: &mut BytesMut) {
+        if !session_present && self.link.connects.get() > 0 {
+            log::warn!(
+                "intake connection: the broker has forgotten our session; frames published meanwhile did not reach us"
+            );
+        }
+        // Also with a session: a broker may have kept the session and lost a subscription.
+        self.subscribe(out);
+    }
+
+    fn received(&mut self, now: Micros, incoming: Incoming, _: &mut BytesMut) -> Result<(), LinkError> {
+        match incoming {
+            Incoming::Packet(Packet::Publish(publish)) if publish.qos == QoS::ExactlyOnce => {
+                return Err(LinkError::Protocol("a frame at QoS 2, which was not subscribed to"));
+            }
+            Incoming::Packet(Packet::Publish(publish)) => self.publish(now, &publish),
+            Incoming::Oversize(oversize) => self.oversize(now, &oversize),
+            Incoming::Packet(Packet::SubAck(ack)) => return self.granted(now, &ack.return_codes),
+            Incoming::Packet(_) => {
+                return Err(LinkError::Protocol("a packet that does not belong on this connection"));
+            }
+        }
+        Ok(())
+    }
+
+    fn pump(&mut self, now: Micros, out: &mut BytesMut) {
+        while let Some((pipeline, arrival)) = self.held.pop_front() {
+            if let Some(waits) = self.intake.push(pipeline, arrival) {
+                self.held.push_front((pipeline, waits));
+                break;
+            }
+        }
+        while let Some(pkid) = self.ledger.next_ack() {
+            link::encode(&Packet::PubAck(PubAck::new(pkid)), out);
+        }
+        if matches!(self.subscription, Subscription::Refused { again_at } if now >= again_at) {
+            self.subscribe(out);
+        }
+    }
+
+    fn takes_more(&mut self) -> bool {
+        self.held.is_empty() && !self.intake.is_stopping()
+    }
+
+    fn is_done(&mut self) -> bool {
+        self.ledger.depth() == 0
+    }
+
+    fn disconnected(&mut self) {
+        self.subscription = Subscription::None;
+        self.link.up.store(0, Ordering::Relaxed);
+        self.ledger.connection_lost();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Reason;
+    use crate::base::counters::PipelineCounters;
+    use crate::config::WhenFull;
+    use crate::flow::{LaneLimits, Lanes};
+    use crate::mqtt::packet::SubAck;
+
+    struct Bench {
+        source: MqttSource,
+        lanes: Arc<Lanes<Arrival>>,
+        counters: Vec<Arc<PipelineCounters>>,
+        out: BytesMut,
+    }
+
+    /// Pipelines with one filter each and room for two frames.
+    fn bench(filters: &[&str], when_full: WhenFull) -> Bench {
+        let limits = LaneLimits { items: 2, bytes: 1 << 20, when_full, ordered: false };
+        let lanes = Arc::new(Lanes::new(filters.iter().map(|_| limits), || {}));
+        let counters: Vec<Arc<PipelineCounters>> = filters.iter().map(|_| Arc::default()).collect();
+        let route = |(pipeline, filter): (usize, &&str)| Route {
+            pipeline,
+            name: format!("p{pipeline}"),
+            filter: Filter::parse(filter),
+            qos: Qos::AtLeastOnce,
+            max_payload_bytes: 100,
+        };
+        let routes = filters.iter().enumerate().map(route).collect();
+        let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
+        let ledger = Arc::new(Ledger::new(|| {}));
+        let source = MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), || {});
+        Bench { source, lanes, counters, out: BytesMut::new() }
+    }
+
+    impl Bench {
+        fn receive(&mut self, topic: &str, pkid: u16, payload: &str) {
+            let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
+            publish.pkid = pkid;
+            self.receive_packet(Packet::Publish(publish));
+        }
+
+        fn receive_packet(&mut self, packet: Packet) {
+            self.source.received(Micros(1), Incoming::Packet(packet), &mut self.out).unwrap();
+        }
+
+        /// Packet ids acknowledged since the last call.
+        fn acks(&mut self) -> Vec<u16> {
+            self.source.pump(Micros(2), &mut self.out);
+            let mut acks = Vec::new();
+            while !self.out.is_empty() {
+                match Packet::read(&mut self.out, 1000).unwrap() {
+                    Packet::PubAck(ack) => acks.push(ack.pkid),
+                    other => panic!("{other:?}"),
+                }
+            }
+            acks
+        }
+
+        fn take(&self) -> Arrival {
+            let (lane, arrival) = self.lanes.take().unwrap();
+            self.lanes.done(lane);
+            arrival
+        }
+    }
+
+    #[test]
+    fn a_frame_is_acknowledged_when_both_pipelines_that_took_it_have_settled_it() {
+        let mut bench = bench(&["camera/{camera}", "camera/#"], WhenFull::DropOldest);
+        bench.receive("camera/left", 7, "x");
+        let (first, second) = (bench.take(), bench.take());
+        assert_eq!(first.frame.origin.level("camera"), Some("left"));
+        first.ticket.settle();
+        assert!(bench.acks().is_empty());
+        second.ticket.settle();
+        assert_eq!(bench.acks(), [7]);
+    }
+
+    #[test]
+    fn a_frame_that_nobody_asked_for_is_acknowledged_and_counted() {
+        let mut bench = bench(&["camera/left"], WhenFull::DropOldest);
+        bench.receive("other", 3, "x");
+        assert_eq!(bench.acks(), [3]);
+        assert_eq!(bench.source.link.unmatched.get(), 1);
+    }
+
+    #[test]
+    fn frames_dropped_by_choice_are_acknowledged_in_order_and_counted() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        for pkid in 1..=3 {
+            bench.receive("t", pkid, "x");
+        }
+        assert_eq!(bench.acks(), [1]);
+        assert_eq!(bench.counters[0].lost(Reason::QueueDropOldest).get(), 1);
+        assert_eq!(bench.counters[0].frames.get(), 3);
+    }
+
+    #[test]
+    fn a_full_lane_that_blocks_stops_the_reading_and_nothing_is_lost() {
+        let mut bench = bench(&["t"], WhenFull::Block);
+        for pkid in 1..=3 {
+            assert!(bench.source.takes_more());
+            bench.receive("t", pkid, &pkid.to_string());
+        }
+        assert!(!bench.source.takes_more());
+        let order: Vec<_> = (0..3)
+            .map(|_| {
+                let arrival = bench.take();
+                bench.source.pump(Micros(2), &mut bench.out);
+                let payload = arrival.frame.payload.clone();
+                arrival.ticket.settle();
+                payload
+            })
+            .collect();
+        assert_eq!(order, ["1", "2", "3"]);
+        assert!(bench.source.takes_more());
+        assert_eq!(bench.acks(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_payload_over_the_limit_arrives_without_its_bytes() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive("t", 1, &"x".repeat(101));
+        let arrival = bench.take();
+        assert_eq!(arrival.too_large, Some(TooLarge { bytes: 101, limit: 100 }));
+        assert!(arrival.frame.payload.is_empty());
+        let over = Oversize { topic: "t".into(), pkid: Some(2), dup: false, payload_bytes: 5_000_000 };
+        bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
+        assert_eq!(bench.take().too_large, Some(TooLarge { bytes: 5_000_000, limit: 100 }));
+    }
+
+    #[test]
+    fn a_retained_frame_is_taken_once_however_often_we_subscribe() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        let retained = |pkid, payload: &str| {
+            let mut publish = Publish::new("t", QoS::AtLeastOnce, payload);
+            (publish.pkid, publish.retain) = (pkid, true);
+            Packet::Publish(publish)
+        };
+        bench.receive_packet(retained(1, "x"));
+        bench.take().ticket.settle();
+        bench.receive_packet(retained(2, "x"));
+        assert_eq!(bench.acks(), [1, 2]);
+        bench.receive_packet(retained(3, "y"));
+        assert_eq!(bench.take().frame.payload, "y");
+    }
+
+    #[test]
+    fn a_refused_subscription_is_asked_for_again_after_a_minute() {
+        let mut bench = bench(&["t", "u"], WhenFull::DropOldest);
+        bench.source.connected(Micros(0), false, &mut bench.out);
+        bench.out.clear();
+        let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), SubscribeReasonCode::Failure];
+        let ack = SubAck::new(SUBSCRIBE_PKID, codes);
+        bench.receive_packet(Packet::SubAck(ack));
+        assert_eq!(bench.source.link.up.load(Ordering::Relaxed), 0);
+        assert!(bench.acks().is_empty());
+        bench.source.pump(Micros(1) + SUBSCRIBE_AGAIN_AFTER, &mut bench.out);
+        assert!(matches!(Packet::read(&mut bench.out, 1000), Ok(Packet::Subscribe(_))));
+    }
+
+    #[test]
+    fn after_a_lost_connection_old_tickets_acknowledge_nothing() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive("t", 1, "x");
+        let old = bench.take();
+        bench.source.disconnected();
+        bench.receive("t", 1, "x");
+        old.ticket.settle();
+        assert!(bench.acks().is_empty());
+        bench.take().ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+    }
+}

@@ -1,0 +1,17 @@
+//! The binary from outside, among real peers: Debian's mosquitto, the embedded broker, onnxruntime.
+//!
+//! One binary for all themes, because linking one is quicker than linking six. Every test ends in
+//! a check on what was *published*; `tests/run` installs what is needed.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_input;
+mod bad_setup;
+mod delivery;
+mod embedded_broker;
+mod main_way;
+mod peers;
+mod real_data;
