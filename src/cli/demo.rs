@@ -152,7 +152,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| Failure::new(Exit::IoErr, error))
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::new(Exit::IoErr, error))
 }
 
 fn exit_code(error: &DemoError) -> Exit {
@@ -168,7 +170,7 @@ fn exit_code(error: &DemoError) -> Exit {
 /// Six digits: easily typed again.
 fn new_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    (now.as_nanos() as u64 / 1000 ^ u64::from(std::process::id()) << 7) % 1_000_000
+    (now.as_micros() as u64 ^ (u64::from(std::process::id()) << 7)) % 1_000_000
 }
 
 /// Colour where a person looks at a terminal that has it (<https://no-color.org>).

@@ -37,8 +37,13 @@ pub fn start() -> Result<u16, BrokerError> {
     for _ in 0..ATTEMPTS {
         let port = free_port()?;
         let mut broker = rumqttd::Broker::new(config(port));
-        // Returns only when the server could not bind or broke.
-        let thread = std::thread::Builder::new().name("broker".into()).spawn(move || broker.start())?;
+        // `Broker::start` returns only when the server could not bind or broke.
+        let serve = move || {
+            if let Err(error) = broker.start() {
+                log::error!("the embedded broker ended: {error}");
+            }
+        };
+        let thread = std::thread::Builder::new().name("broker".into()).spawn(serve)?;
         let started = Instant::now();
         while !thread.is_finished() && started.elapsed() < PATIENCE {
             let answers = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();

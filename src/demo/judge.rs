@@ -224,7 +224,14 @@ impl Judge {
     }
 
     /// Frame `index` goes out now.
-    pub fn sent(&mut self, now: Micros, stream: Stream, index: u64, truth: &'static str, part: Option<Arc<Part>>) {
+    pub fn sent(
+        &mut self,
+        now: Micros,
+        stream: Stream,
+        index: u64,
+        truth: &'static str,
+        part: Option<Arc<Part>>,
+    ) {
         self.first_sent.get_or_insert(now);
         self.last_event = now;
         self.scores[stream as usize].sent += 1;

@@ -126,7 +126,7 @@ pub fn run(
     watch(&heading, &board.standing(SystemClock.now()));
 
     let producers = start_line(settings, port, &board, stop)?;
-    let outcome = observe(&heading, &board, stop, &producers, &mut watch);
+    observe(&heading, &board, stop, &producers, &mut watch);
     // A line that waits for answers that will not come is told to end.
     stop.store(true, Ordering::Relaxed);
     let ended = producers.into_iter().map(Producer::join).collect::<Result<Vec<()>, _>>();
@@ -137,7 +137,6 @@ pub fn run(
     listener.finish();
     gallery.map_or(Ok(()), Gallery::close)?;
     ended?;
-    drop(outcome);
     Ok(Summary { seed: settings.seed, standing, late_threads })
 }
 
@@ -220,16 +219,10 @@ fn start_line(
 ) -> Result<Vec<Producer>, DemoError> {
     let readings = settings.frames / MACHINE_ONE_IN;
     let period = settings.rate_per_s.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
-    let camera = Orders {
-        port,
-        frames: settings.frames - readings,
-        period,
-        board: board.clone(),
-        stop: stop.clone(),
-    };
+    let camera =
+        Orders { port, frames: settings.frames - readings, period, board: board.clone(), stop: stop.clone() };
     // So that both end at about the same time.
-    let machine =
-        Orders { frames: readings, period: period * (MACHINE_ONE_IN as u32 - 1), ..camera.clone() };
+    let machine = Orders { frames: readings, period: period * (MACHINE_ONE_IN as u32 - 1), ..camera.clone() };
     let line = render::Line::new(settings.seed, settings.defects_per_mille);
     let keep = settings.save.is_some();
     let mill = sensor::Machine::new(settings.seed);

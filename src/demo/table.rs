@@ -153,12 +153,13 @@ fn seconds(time: Duration) -> f64 {
     time.as_secs_f64()
 }
 
-/// Milliseconds in at most five letters.
+/// Milliseconds in at most five letters; ten seconds and more as `12s`.
 pub fn ms(micros: u64) -> String {
     match micros as f64 / 1000.0 {
         ms if ms < 9.995 => format!("{ms:.2}"),
         ms if ms < 99.95 => format!("{ms:.1}"),
-        ms => format!("{ms:.0}"),
+        ms if ms < 9999.5 => format!("{ms:.0}"),
+        ms => format!("{:.0}s", ms / 1000.0),
     }
 }
 
@@ -239,6 +240,6 @@ mod tests {
         assert_eq!(percent(Some(1.0)), "100.0 %");
         assert_eq!(percent(Some(0.29)), "29.0 %");
         assert_eq!(percent(None), "-");
-        assert_eq!([50, 9_990, 12_340, 123_456].map(ms), ["0.05", "9.99", "12.3", "123"]);
+        assert_eq!([50, 9_990, 12_340, 123_456, 12_000_000].map(ms), ["0.05", "9.99", "12.3", "123", "12s"]);
     }
 }
