@@ -71,14 +71,13 @@ impl Contestant<'_> {
             answered(),
             if late_sender { ", the sender itself fell behind" } else { "" },
         );
-        // What was not held drains before the next trial.
-        let mut seen = answered();
-        while answered() < sent {
-            std::thread::sleep(Duration::from_secs(2));
-            if answered() == seen {
-                break;
+        // What was not held drains before the next trial. An overloaded peer may be silent for long.
+        let (mut seen, mut progress) = (answered(), Instant::now());
+        while answered() < sent && progress.elapsed() < Duration::from_secs(15) {
+            std::thread::sleep(Duration::from_millis(200));
+            if answered() > seen {
+                (seen, progress) = (answered(), Instant::now());
             }
-            seen = answered();
         }
         held
     }
