@@ -11,7 +11,7 @@
 mod common;
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -112,7 +112,7 @@ impl Drop for Peer {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let duration = Duration::from_secs_f64(setting("seconds", 60.0));
     let site = Site::new(&[]);
     let port = site.broker.port;
@@ -158,5 +158,5 @@ fn main() {
             Figure { name: "frames_per_s_of_peer", value: their_limit, bound: Bound::None },
             Figure { name: "ratio", value: our_limit / their_limit, bound: Bound::Least(5.0) },
         ],
-    );
+    )
 }
