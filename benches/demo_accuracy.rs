@@ -5,10 +5,12 @@
 #[expect(dead_code, reason = "a bench uses its own part of what all share")]
 mod common;
 
+use std::process::ExitCode;
+
 use common::support::daemon::lineside;
 use common::{Bound, Figure, report, setting};
 
-fn main() {
+fn main() -> ExitCode {
     let (frames, seeds, first): (u64, u64, u64) =
         (setting("frames", 500), setting("seeds", 5), setting("first", 1));
     let (mut worst, mut answered) = (1.0f64, 0);
@@ -36,5 +38,5 @@ fn main() {
             },
             Figure { name: "worst_accuracy", value: worst, bound: Bound::Least(0.97) },
         ],
-    );
+    )
 }

@@ -6,6 +6,7 @@
 #[expect(dead_code, reason = "a bench uses its own part of what all share")]
 mod common;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use common::load::{Listener, Sender};
@@ -17,7 +18,7 @@ use common::{Bound, Figure, report, setting};
 /// Frames under way at once: fewer than the pipelines' queues hold.
 const UNDER_WAY: usize = 32;
 
-fn main() {
+fn main() -> ExitCode {
     let frames: usize = setting("frames", 100_000);
     let site = Site::new(&[]);
     std::fs::remove_dir(site.models()).expect("it was made empty");
@@ -68,7 +69,7 @@ fn main() {
                 bound: Bound::None,
             },
         ],
-    );
+    )
 }
 
 fn row(id: usize, n: usize) -> String {

@@ -10,7 +10,7 @@
 mod common;
 
 use std::fmt::Write as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -147,10 +147,11 @@ fn in_turn(round: usize) -> [usize; 2] {
     if round.is_multiple_of(2) { [0, 1] } else { [1, 0] }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let echo_port: u16 = setting("echo", 0);
     if echo_port != 0 {
-        return echo(echo_port);
+        echo(echo_port);
+        return ExitCode::SUCCESS;
     }
     let (rounds, frames): (usize, usize) = (setting("rounds", 10), setting("frames", 200));
     let (seconds, rate): (f64, f64) = (setting("seconds", 60.0), setting("rate", 200.0));
@@ -203,5 +204,5 @@ fn main() {
             Figure { name: "steady_p99_us_of_echo", value: p99[1], bound: Bound::None },
             Figure { name: "steady_p99_ratio", value: p99[0] / p99[1], bound: Bound::Most(2.0) },
         ],
-    );
+    )
 }

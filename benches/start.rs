@@ -7,6 +7,7 @@
 #[expect(dead_code, reason = "a bench uses its own part of what all share")]
 mod common;
 
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use common::support::daemon::Daemon;
@@ -36,7 +37,7 @@ fn every_model() -> (String, usize) {
     (text, count)
 }
 
-fn main() {
+fn main() -> ExitCode {
     let runs: usize = setting("runs", 10);
     let mut site = Site::new(&[]);
     std::fs::remove_dir(site.models()).expect("it was made empty");
@@ -71,7 +72,7 @@ fn main() {
             },
             Figure { name: "first_prediction_worst_s", value: percentile(&first_s, 1.0), bound: Bound::None },
         ],
-    );
+    )
 }
 
 fn stopped(mut daemon: Daemon) -> Daemon {

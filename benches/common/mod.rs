@@ -7,6 +7,8 @@ pub(crate) mod support;
 
 pub(crate) mod load;
 
+use std::process::ExitCode;
+
 use serde_json::Value;
 
 /// `--name value` on the command line, else `default`; a wrong value ends the process with 64.
@@ -50,8 +52,9 @@ pub(crate) struct Figure {
     pub(crate) bound: Bound,
 }
 
-/// Prints table and JSON line; ends the process with 1 when a bound does not hold.
-pub(crate) fn report(bench: &str, figures: &[Figure]) {
+/// Prints table and JSON line; what the process ends with: 1 when a bound does not hold. A return and
+/// not an exit, so that broker, daemon and peer are ended first.
+pub(crate) fn report(bench: &str, figures: &[Figure]) -> ExitCode {
     println!("\n{bench}");
     let mut held = true;
     let mut json = serde_json::Map::from_iter([("bench".to_owned(), Value::from(bench))]);
@@ -67,7 +70,5 @@ pub(crate) fn report(bench: &str, figures: &[Figure]) {
     }
     json.insert("held".to_owned(), Value::from(held));
     println!("{}", Value::Object(json));
-    if !held {
-        std::process::exit(1);
-    }
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
