@@ -49,24 +49,28 @@ pub struct Args {
 }
 
 const AFTER_HELP: &str = "\
-What you see: an MQTT broker inside this process, on a free port of the loopback interface; a rendered
-production line that publishes JPEG pictures of parts; a simulated milling machine that publishes JSON.
-The daemon, the same code as `lineside run`, answers with the models part-inspection and machine-failure
-over MQTT, and each answer is held against the known truth.
+What runs: an MQTT broker inside this process, on a free port of the loopback
+interface; a rendered production line that publishes JPEG pictures of parts; a
+simulated milling machine that publishes JSON. The daemon, the same code as
+`lineside run`, answers over MQTT with the models part-inspection and
+machine-failure. Each answer is held against the known truth.
 
-While it runs, any MQTT client may listen: mosquitto_sub -p PORT -t 'lineside/#' (the port is shown).
+Any MQTT client may listen: mosquitto_sub -p PORT -t 'lineside/#' (the port is
+shown while the demo runs).
 
-Latencies, in milliseconds: queue, decode, featurize and infer are the stages on the device, `device` is
-the sum from a frame's last byte to its prediction, `round trip` is what a client sees from its
-publish to the prediction. p50: half of them are faster; p99: one in a hundred is slower.
+Latencies, in milliseconds: queue, decode, featurize and infer are stages on
+the device; `device` is all of it, from a frame's last byte to its prediction;
+`round trip` is what a client sees, from its publish to the prediction. p50:
+half of them are faster; p99: one in a hundred is slower.
 
 Examples:
   lineside demo
-  lineside demo --frames 50 --save pictures/     then look at pictures/
-  lineside demo --rate max --frames 3000         how fast is this machine?
-  lineside demo --json --seed 7                  for scripts
+  lineside demo --frames 50 --save pictures/   then look at pictures/
+  lineside demo --rate max --frames 3000       how fast is this machine?
+  lineside demo --json --seed 7                for scripts
 
-Ends with 0 only if every frame was answered, else with 70 and the names of those that were not.";
+Ends with 0 only if every frame was answered, else with 70 and the names of
+those that were not.";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rate(Option<f64>);

@@ -89,22 +89,24 @@ pub struct Args {
 const AFTER_HELP: &str = "\
 What is sent:
   folder      each .jpg, .jpeg and .png below it, sorted by path, as it is
-  .csv .tsv   one frame a line: a JSON object named by the header, or an array where there is no header;
-              blank cells become null; `,` `;` or tab is found out; behind `;` a decimal comma is read
+  .csv .tsv   one frame a line: a JSON object named by the header, or an
+              array where there is no header; blank cells become null; `,`
+              `;` or tab is found out; behind `;` a decimal comma is read
   .jsonl      one frame a line, as it is
+
+Placeholders in the topic: {index} counts frames from 0, through all rounds;
+{name} is the file's name, {stem} the same without its extension.
 
 Examples:
   lineside replay --topic 'camera/{stem}/frame' --rate 25 pictures/
   lineside replay --topic machine/press-07/state --rate max ai4i2020.csv
-  MQTT_PASSWORD=… lineside replay --broker mqtts://broker.example --username press-07 \\
-      --topic machine/press-07/state --loop forever log.jsonl
+  MQTT_PASSWORD=secret lineside replay --broker mqtts://broker.example \
+      --username press-07 --topic machine/press-07/state log.jsonl
 
-Placeholders: {index} counts frames from 0, through all rounds; {name} is the file's name, {stem} the
-same without its extension.
-
-Ends with 0 when every frame was acknowledged, 64 for a wrong command line, 65 for a broken recording
-(with file:line), 69 without a broker, 74 when a file cannot be read. Ctrl-C ends after the frames that
-are under way.";
+Ends with 0 when every frame was acknowledged, 64 for a wrong command line,
+65 for a broken recording (with file:line), 69 without a broker, 74 when a
+file cannot be read. Ctrl-C ends after the frames that are under
+way.";
 
 /// Why a recording was not sent, or not to its end.
 #[derive(Debug, thiserror::Error)]

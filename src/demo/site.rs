@@ -30,6 +30,14 @@ const FILES: &[(&str, &[u8])] = files![
     "machine-failure/golden/missing-reading/output-0.npy"
     "machine-failure/golden/ok/input-0.npy"
     "machine-failure/golden/ok/output-0.npy"
+    "part-inspection/model.toml"
+    "part-inspection/model.onnx"
+    "part-inspection/golden/missing-hole/input-0.npy"
+    "part-inspection/golden/missing-hole/output-0.npy"
+    "part-inspection/golden/ok/input-0.npy"
+    "part-inspection/golden/ok/output-0.npy"
+    "part-inspection/golden/scratch/input-0.npy"
+    "part-inspection/golden/scratch/output-0.npy"
 ];
 
 /// Why the folder cannot be had.

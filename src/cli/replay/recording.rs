@@ -248,7 +248,11 @@ impl<'r> Lines<'r> {
                 } else {
                     ""
                 };
-                Err(self.wrong(format!("not JSON: {error}{hint}")))
+                let column = error.column();
+                let text = error.to_string();
+                // The line that serde_json counts is the first one of one.
+                let text = text.split(" at line ").next().unwrap_or_default();
+                Err(self.wrong(format!("not JSON at column {column}: {text}{hint}")))
             }
         }
     }
@@ -416,7 +420,7 @@ mod tests {
     #[test]
     fn the_first_mistake_is_named_with_its_line() {
         for (file, content, why) in [
-            ("a.jsonl", &b"{}\n{\"a\":}\n"[..], "a.jsonl:2: not JSON"),
+            ("a.jsonl", &b"{}\n{\"a\":}\n"[..], "a.jsonl:2: not JSON at column 6: expected value"),
             ("a.json", b"[\n1\n]", "one frame a line"),
             ("a.csv", b"a,b\n1,2\n1,2,3\n", "a.csv:3: 3 cells; the first line has 2"),
             ("a.csv", b"a,a\n1,2\n", "a.csv:1: two columns"),
