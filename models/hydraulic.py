@@ -45,6 +45,7 @@ def main(folder, doc, column, values, labels):
     parser.add_argument("--model", type=Path, default=folder / "model.onnx")
     parser.add_argument("--measure", action="store_true", help="measure the model that is there, do not train")
     parser.add_argument("--cases", action="store_true", help="write golden cases of held-out cycles into the folder")
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     args = parser.parse_args()
     x, profile = load(args.data)
     y = np.array([values.index(value) for value in profile[:, column]])
@@ -59,7 +60,7 @@ def main(folder, doc, column, values, labels):
             return part + (rng.normal(0, 0.02, part.shape) * spread).astype(np.float32)
 
         weights, statistics = nets.train(
-            net, long[~test], y[~test], epochs=EPOCHS, seed=SEED, augment=augment,
+            net, long[~test], y[~test], epochs=args.epochs, seed=SEED, augment=augment,
             prepare=lambda part: (part - centre) / spread,
         )  # fmt: skip
         about = {"sensors": ",".join(SENSORS), "window": "60 s at 1 Hz"}

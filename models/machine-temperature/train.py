@@ -1,7 +1,7 @@
 """Forecast of a machine's temperature, one sample ahead; what it did not expect is an anomaly.
 
     pip install jax onnx onnxruntime numpy pandas
-    python models/machine-temperature/train.py NAB             train, export, measure (2 minutes)
+    python models/machine-temperature/train.py NAB             train, export, measure (half a minute)
     python models/machine-temperature/train.py NAB --measure   measure the model that is shipped
 
 NAB: the Numenta Anomaly Benchmark (MIT), or a folder with `machine_temperature_system_failure.csv` and
