@@ -29,7 +29,8 @@ pub enum Availability {
     Online,
     /// The daemon ended on purpose.
     Stopped,
-    /// It vanished; said by the broker (last will).
+    /// No frames are taken: said by the broker when we vanish (last will), and by ourselves while
+    /// only the intake connection is gone.
     Offline,
 }
 
