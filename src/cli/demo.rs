@@ -11,9 +11,11 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::{Exit, Failure};
+use crate::config::LogFormat;
 use crate::demo::judge::Standing;
 use crate::demo::table::{self, Heading, Paint};
 use crate::demo::{self, DemoError, Settings, render};
+use crate::observe::log;
 
 /// The whole product on this machine, nothing to install: broker, production line, daemon, answers
 #[derive(Debug, clap::Args)]
@@ -63,6 +65,9 @@ the device; `device` is all of it, from a frame's last byte to its prediction;
 `round trip` is what a client sees, from its publish to the prediction. p50:
 half of them are faster; p99: one in a hundred is slower.
 
+With LINESIDE_LOG=info the daemon's log is on standard error instead of the
+table.
+
 Examples:
   lineside demo
   lineside demo --frames 50 --save pictures/   then look at pictures/
@@ -70,7 +75,7 @@ Examples:
   lineside demo --json --seed 7                for scripts
 
 Ends with 0 only if every frame was answered, else with 70 and the names of
-those that were not.";
+those that were not. Ctrl-C stops the line; what is under way is answered.";
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Rate(Option<f64>);
@@ -134,7 +139,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
         defects_per_mille: (defects.0 * 1000.0).round() as u32,
         save: save.clone(),
     };
-    let mut screen = Screen::choose(json);
+    // Log lines would tear the table: they come only when they are asked for, and instead of it.
+    let logs = std::env::var_os(log::FILTER_VARIABLE).is_some();
+    if logs {
+        log::init(LogFormat::Text);
+    }
+    let mut screen = Screen::choose(json, logs);
     let summary = demo::run(&settings, &stop, |heading, standing| screen.show(heading, standing));
     screen.clear();
     let summary = summary.map_err(|error| Failure::new(exit_code(&error), error))?;
@@ -195,8 +205,8 @@ enum Screen {
 }
 
 impl Screen {
-    fn choose(json: bool) -> Self {
-        let is_terminal = std::io::stderr().is_terminal();
+    fn choose(json: bool, logs: bool) -> Self {
+        let is_terminal = std::io::stderr().is_terminal() && !logs;
         match (json, is_terminal) {
             (true, _) => Self::None,
             (false, false) => Self::Lines { last: None },

@@ -112,7 +112,7 @@ pub fn run(
     stop: &Arc<AtomicBool>,
     mut watch: impl FnMut(&Heading, &Standing),
 ) -> Result<Summary, DemoError> {
-    let gallery = settings.save.clone().map(Gallery::open).transpose()?;
+    let gallery = settings.save.clone().map(|folder| Gallery::open(folder, settings.seed)).transpose()?;
     let site = site::Site::unpack()?;
     let port = broker::start()?;
     let heading = Heading { seed: settings.seed, port, frames: settings.frames };
@@ -137,7 +137,7 @@ pub fn run(
     listener.finish();
     gallery.map_or(Ok(()), Gallery::close)?;
     ended?;
-    Ok(Summary { seed: settings.seed, standing, late_threads })
+    Ok(Summary { seed: settings.seed, asked: settings.frames, standing, late_threads })
 }
 
 /// Watches until all is answered, or nothing happens any more.
@@ -239,10 +239,10 @@ struct Gallery {
 }
 
 impl Gallery {
-    fn open(folder: PathBuf) -> Result<Self, DemoError> {
+    fn open(folder: PathBuf, seed: u64) -> Result<Self, DemoError> {
         picture::prepare(&folder)?;
         let (inbox, answers): (_, Receiver<Answer>) = sync_channel(PICTURES_WAITING);
-        let write = move || answers.iter().try_for_each(|answer| picture::save(&folder, &answer));
+        let write = move || answers.iter().try_for_each(|answer| picture::save(&folder, seed, &answer));
         let thread = Builder::new().name("gallery".into()).spawn(write).map_err(DemoError::Thread)?;
         Ok(Self { inbox, thread })
     }
@@ -251,5 +251,52 @@ impl Gallery {
     fn close(self) -> Result<(), DemoError> {
         drop(self.inbox);
         self.thread.join().map_err(|_| DemoError::Panicked("gallery"))?.map_err(DemoError::Save)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(frames: u64) -> Settings {
+        Settings { frames, rate_per_s: None, seed: 20_260_711, defects_per_mille: 400, save: None }
+    }
+
+    #[test]
+    fn every_frame_of_a_small_line_is_answered_and_nearly_all_rightly() {
+        let pictures = tempfile::tempdir().unwrap();
+        let settings = Settings { save: Some(pictures.path().join("parts")), ..settings(60) };
+        let mut looks = Vec::new();
+        let summary =
+            run(&settings, &Arc::default(), |_, standing| looks.push(standing.sum(|score| score.sent)));
+        let summary = summary.unwrap();
+        assert!(summary.is_complete(), "{:?}", summary.complaints());
+        let standing = &summary.standing;
+        assert_eq!(standing.scores.each_ref().map(|score| score.answered), [50, 10]);
+        assert_eq!(standing.sum(|score| score.duplicates), 0);
+        assert!(standing.accuracy() >= Some(0.95), "{:?}", standing.mistakes);
+        assert!(standing.scores[0].verdicts[1] > 10, "400 of 1000 parts are bad");
+        assert_eq!(std::fs::read_dir(pictures.path().join("parts")).unwrap().count(), 50);
+        assert_eq!((looks.first(), looks.last()), (Some(&0), Some(&60)));
+    }
+
+    #[test]
+    fn a_line_that_is_stopped_has_all_its_frames_answered() {
+        let stop = Arc::new(AtomicBool::new(false));
+        let summary = run(&settings(1_000_000), &stop, |_, standing| {
+            stop.store(standing.sum(|score| score.sent) > 20, Ordering::Relaxed);
+        });
+        let summary = summary.unwrap();
+        let sent = summary.standing.sum(|score| score.sent);
+        assert!((20..100_000).contains(&sent), "{sent}");
+        assert_eq!(summary.complaints(), [format!("stopped after {sent} of 1000000 frames")]);
+    }
+
+    #[test]
+    fn a_folder_for_pictures_that_cannot_be_is_found_before_anything_starts() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let settings = Settings { save: Some(file.path().join("parts")), ..settings(1) };
+        let error = run(&settings, &Arc::default(), |_, _| panic!("nothing is to be seen")).unwrap_err();
+        assert!(matches!(error, DemoError::Save(_)), "{error}");
     }
 }

@@ -1,8 +1,8 @@
 //! Annotated pictures for people: what the camera saw, what the model said, what is true.
 //!
 //! A frame in the verdict's colour (green pass, red fail, amber uncertain), the answer above the part,
-//! the truth below it, and a white box around the defect that the line put there. Files are named
-//! after part, verdict and label, and a wrong answer says so in its name.
+//! the truth below it, and white corners around the defect that the line put there. Files are named
+//! after seed, part, verdict and label, and a wrong answer says so in its name.
 
 use std::fs;
 use std::io::{self, BufWriter};
@@ -58,11 +58,12 @@ pub fn prepare(folder: &Path) -> Result<(), SaveError> {
     fs::create_dir_all(folder).map_err(|source| SaveError::Folder { path: folder.to_owned(), source })
 }
 
-/// Writes the answer's picture into `folder`; an answer without a part has none.
-pub fn save(folder: &Path, answer: &Answer) -> Result<(), SaveError> {
+/// Writes the picture of an answer on the line of `seed` into `folder`; an answer without a part has
+/// none.
+pub fn save(folder: &Path, seed: u64, answer: &Answer) -> Result<(), SaveError> {
     let Some(part) = &answer.part else { return Ok(()) };
     let canvas = draw(&part.picture, part.region, answer);
-    let path = folder.join(file_name(answer));
+    let path = folder.join(file_name(seed, answer));
     let write = || {
         let file = BufWriter::new(fs::File::create(&path).map_err(image::ImageError::IoError)?);
         JpegEncoder::new_with_quality(file, JPEG_QUALITY).encode(
@@ -75,12 +76,12 @@ pub fn save(folder: &Path, answer: &Answer) -> Result<(), SaveError> {
     write().map_err(|source| SaveError::Write { path: path.clone(), source })
 }
 
-fn file_name(answer: &Answer) -> String {
+fn file_name(seed: u64, answer: &Answer) -> String {
     // A label is the model's: whatever it holds, it stays one file name.
     let plain = |text: &str| text.replace(|c: char| !c.is_ascii_alphanumeric() && c != '_', "-");
     let Answer { index, verdict, label, truth, .. } = answer;
     let wrong = if answer.is_right() { String::new() } else { format!("-WRONG-is-{truth}") };
-    format!("part-{index:06}-{}-{}{wrong}.jpg", plain(verdict), plain(label))
+    format!("seed{seed}-part{index:06}-{}-{}{wrong}.jpg", plain(verdict), plain(label))
 }
 
 fn draw(picture: &Image, region: Option<Region>, answer: &Answer) -> Image {
@@ -107,7 +108,7 @@ fn draw(picture: &Image, region: Option<Region>, answer: &Answer) -> Image {
     let below = BAR + high;
     canvas.fill(FRAME, below, wide, BAR - FRAME, DARK);
     let text_y = below + (BAR - FRAME - font::HEIGHT * DOT) / 2;
-    canvas.text(FRAME + 4, text_y, &format!("is {}", answer.truth), WHITE);
+    canvas.text(FRAME + 4, text_y, &format!("truth {}", answer.truth), WHITE);
     let (word, colour) = if answer.is_right() { ("right", GREEN) } else { ("wrong", RED) };
     canvas.text(canvas.width - FRAME - 4 - text_width(word), text_y, word, colour);
     Image { width: canvas.width, height: canvas.height, channels: 3, pixels: canvas.pixels }
@@ -205,8 +206,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for (verdict, colour) in [("pass", GREEN), ("fail", RED), ("uncertain", AMBER), ("none", GREY)] {
             let answer = answer(verdict, "missing_hole", 2);
-            save(folder.path(), &answer).unwrap();
-            let picture = image::open(folder.path().join(file_name(&answer))).unwrap().to_rgb8();
+            save(folder.path(), 7, &answer).unwrap();
+            let picture = image::open(folder.path().join(file_name(7, &answer))).unwrap().to_rgb8();
             assert_eq!(picture.dimensions(), (640 + 12, 480 + 68));
             let near = |a: u8, b: u8| a.abs_diff(b) < 12;
             let corner = picture.get_pixel(2, 300).0;
@@ -217,9 +218,9 @@ mod tests {
     #[test]
     fn a_wrong_answer_is_named_so() {
         let right = (0..).map(|index| answer("fail", "pit", index)).find(Answer::is_right).unwrap();
-        assert!(!file_name(&right).contains("WRONG"));
+        assert!(!file_name(7, &right).contains("WRONG"));
         let wrong = Answer { label: "../o".into(), ..right };
-        assert_eq!(file_name(&wrong), format!("part-{:06}-fail----o-WRONG-is-pit.jpg", wrong.index));
+        assert_eq!(file_name(7, &wrong), format!("seed7-part{:06}-fail----o-WRONG-is-pit.jpg", wrong.index));
     }
 
     #[test]

@@ -148,10 +148,12 @@ impl Machine {
         state.torque_nm = state.torque_nm.min(careful_nm);
         match self.trouble.map(|(trouble, _)| trouble) {
             None => {}
+            // In the data, heat only ever fails to leave when the hall is warm as well.
             Some(Trouble::Heat) => {
-                state.process_k = state.air_k + random.between(7.8, 8.3);
-                state.torque_nm = random.between(52.0, 58.0);
-                state.wear_min = state.wear_min.min(120.0);
+                state.air_k = random.between(302.0, 302.6);
+                state.process_k = state.air_k + random.between(8.0, 8.35);
+                state.torque_nm = random.between(54.0, 62.0);
+                state.wear_min = state.wear_min.clamp(20.0, 160.0);
             }
             Some(Trouble::Strain) => {
                 state.wear_min = random.between(206.0, 225.0);
@@ -166,7 +168,7 @@ impl Machine {
         }
         state.speed_rpm = speed_at(state.torque_nm) * (1.0 + 0.01 * random.normal().clamp(-2.0, 2.0));
         if self.trouble.is_some_and(|(trouble, _)| trouble == Trouble::Heat) {
-            state.speed_rpm = state.speed_rpm.min(1360.0);
+            state.speed_rpm = state.speed_rpm.min(1350.0);
         }
         state
     }

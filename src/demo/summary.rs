@@ -10,6 +10,8 @@ use super::table::{self, Paint, ms, percent};
 pub struct Summary {
     /// Seed of line and machine; with it the same frames come again.
     pub seed: u64,
+    /// Frames that were to be sent.
+    pub asked: u64,
     /// The last standing.
     pub standing: Standing,
     /// Threads of the daemon that did not end in time.
@@ -17,12 +19,9 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Every frame has its answer, and nothing happened that must not.
+    /// Every frame that was asked for has been sent and answered, and nothing happened that must not.
     pub fn is_complete(&self) -> bool {
-        let Standing { scores, problems, .. } = &self.standing;
-        problems.is_empty()
-            && self.late_threads.is_empty()
-            && scores.iter().all(|score| score.answered == score.sent)
+        self.complaints().is_empty()
     }
 
     /// The object of `--json`.
@@ -45,6 +44,7 @@ impl Summary {
             "schema": "lineside.demo/1",
             "version": env!("CARGO_PKG_VERSION"),
             "seed": self.seed,
+            "asked": self.asked,
             "frames": standing.sum(|score| score.sent),
             "answered": answered,
             "duplicates": standing.sum(|score| score.duplicates),
@@ -99,6 +99,10 @@ impl Summary {
     pub fn complaints(&self) -> Vec<String> {
         let standing = &self.standing;
         let mut complaints = Vec::new();
+        let sent = standing.sum(|score| score.sent);
+        if sent < self.asked {
+            complaints.push(format!("stopped after {sent} of {} frames", self.asked));
+        }
         for (stream, score) in Stream::ALL.into_iter().zip(&standing.scores) {
             let missing = score.sent - score.answered;
             if missing > 0 {
@@ -166,7 +170,7 @@ mod tests {
             });
             board.with(|judge| judge.heard(Micros(500_000), "x/result", message.to_string().as_bytes()));
         }
-        Summary { seed: 5, standing: board.standing(Micros(600_000)), late_threads: vec![] }
+        Summary { seed: 5, asked: 3, standing: board.standing(Micros(600_000)), late_threads: vec![] }
     }
 
     #[test]
@@ -189,6 +193,12 @@ mod tests {
         assert!(!summary.is_complete());
         let complaints = summary.complaints().join("\n");
         assert!(complaints.contains("1 of 3 machine frames") && complaints.contains("machine 000002"));
+    }
+
+    #[test]
+    fn a_line_that_was_stopped_early_says_so() {
+        let summary = Summary { asked: 4, ..summary(&["ok"; 3]) };
+        assert_eq!(summary.complaints(), ["stopped after 3 of 4 frames"]);
     }
 
     #[test]
