@@ -223,12 +223,11 @@ fn leave(client: &Client, thread: JoinHandle<()>) {
 mod tests {
     use super::*;
     use crate::demo::broker;
-    use std::sync::mpsc;
 
     #[test]
     fn what_is_said_at_qos_1_is_heard_once_and_whole() {
         let port = broker::start().unwrap();
-        let (tell, heard) = mpsc::channel();
+        let (tell, heard) = channel();
         let listener = Listener::start(
             "ear",
             port,
