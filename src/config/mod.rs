@@ -6,7 +6,7 @@
 //! [`agree`] holds a pipeline against the card that it names.
 //! Not here: opening anything that the config names, but for a password file.
 
-mod address;
+pub(crate) mod address;
 pub mod agree;
 pub mod board;
 pub mod card;

@@ -10,10 +10,12 @@
 //! - [`acks`]: which frames may be acknowledged, in receive order
 //! - [`topic`]: filters with named levels
 //! - [`driver`]: the thread, the socket, TLS
+//! - [`client`]: sends messages once over the same machine, for tools
 //!
 //! Not here: what frames mean or what is published; that is a [`link::Role`] of a stage.
 
 pub mod acks;
+pub mod client;
 pub mod driver;
 pub mod link;
 pub mod tls;
