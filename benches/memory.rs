@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         &(pipeline_with_ids("mill", "machine-failure", "mill/frame")
             + &pipeline("screw", "surface-pitting", "camera/{camera}/frame", "image")),
     );
-    let mut sender = Sender::connect(site.broker.port, "sender");
+    let mut sender = Sender::connect(site.broker.port, "sender", 1);
     let answers = Listener::connect(site.broker.port, "listener", &format!("lineside/{DEVICE}/+/+"));
     let pictures: Vec<Vec<u8>> =
         (0..16).map(|level| jpeg(64, 64, [level * 16, 128, 255 - level * 16])).collect();

@@ -169,7 +169,7 @@ fn main() -> ExitCode {
         },
         Path { topic: "echo/frame", answers: Listener::connect(port, "theirs", "echo/result") },
     ];
-    let mut sender = Sender::connect(port, "sender");
+    let mut sender = Sender::connect(port, "sender", 1);
     std::thread::sleep(Duration::from_millis(500)); // the echo subscribes
 
     for path in &paths {

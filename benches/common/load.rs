@@ -8,9 +8,10 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-/// A connection that only publishes, at QoS 1.
+/// A connection that only publishes.
 pub(crate) struct Sender {
     stream: BufWriter<TcpStream>,
+    qos: u8,
     packet_id: u16,
     /// PUBACKs so far.
     pub(crate) acknowledged: Arc<AtomicU64>,
@@ -83,8 +84,8 @@ fn read_packets(mut stream: TcpStream, mut each: impl FnMut(u8, &[u8])) {
 }
 
 impl Sender {
-    /// Connects.
-    pub(crate) fn connect(port: u16, id: &str) -> Self {
+    /// Connects, to publish at `qos` 0 or 1.
+    pub(crate) fn connect(port: u16, id: &str, qos: u8) -> Self {
         let stream = connect(port, id);
         let acknowledged = Arc::new(AtomicU64::new(0));
         let (reader, count) =
@@ -96,7 +97,7 @@ impl Sender {
                 }
             });
         });
-        Self { stream: BufWriter::with_capacity(1 << 16, stream), packet_id: 0, acknowledged }
+        Self { stream: BufWriter::with_capacity(1 << 16, stream), qos, packet_id: 0, acknowledged }
     }
 
     /// Queues one message; `flush` sends it.
@@ -104,9 +105,11 @@ impl Sender {
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
         let mut body = Vec::with_capacity(topic.len() + payload.len() + 4);
         text(&mut body, topic);
-        body.extend(self.packet_id.to_be_bytes());
+        if self.qos > 0 {
+            body.extend(self.packet_id.to_be_bytes());
+        }
         body.extend_from_slice(payload);
-        self.stream.write_all(&packet(0x32, &body)).expect("the broker reads");
+        self.stream.write_all(&packet(0x30 | self.qos << 1, &body)).expect("the broker reads");
     }
 
     /// Sends what was queued.

@@ -1,6 +1,6 @@
 """What a user would run instead: paho-mqtt, json, onnxruntime, in one callback.
 
-    paho_onnxruntime.py PORT MODEL_FOLDER TOPIC_IN TOPIC_OUT
+    paho_onnxruntime.py PORT MODEL_FOLDER TOPIC_IN TOPIC_OUT QOS
 
 Written the way such scripts are written. One thread for onnxruntime, because that is faster with so
 small a model; TCP_NODELAY and more messages under way than paho's 20 were tried and gave nothing.
@@ -16,6 +16,7 @@ import onnxruntime
 import paho.mqtt.client as mqtt
 
 port, folder, topic_in, topic_out = int(sys.argv[1]), pathlib.Path(sys.argv[2]), sys.argv[3], sys.argv[4]
+qos = int(sys.argv[5])
 card = tomllib.loads((folder / "model.toml").read_text())
 features, output = card["features"], card["output"]
 columns, derived = features["column"], features.get("derived", [])
@@ -46,11 +47,11 @@ def on_message(client, userdata, message):
         "score": float(scores[best]),
         "verdict": "fail" if failing >= threshold else "pass",
     }
-    client.publish(topic_out, json.dumps(answer), qos=1)
+    client.publish(topic_out, json.dumps(answer), qos=qos)
 
 
 def on_connect(client, userdata, flags, reason, properties):
-    client.subscribe(topic_in, qos=1)
+    client.subscribe(topic_in, qos=qos)
 
 
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id="peer")

@@ -23,7 +23,7 @@ use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::memory::Memory;
 use crate::observe::{self, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot};
 use crate::outbox::Outbox;
-use crate::stage::acquire::mqtt::{MqttSource, Route};
+use crate::stage::acquire::mqtt::{MqttSource, OnTaking, Route};
 use crate::stage::acquire::{Arrival, Intake};
 use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
 
@@ -130,13 +130,14 @@ impl Daemon {
         // The publishing connection receives nothing but acknowledgements.
         let publish_thread =
             connection("publish", &config, 0, &shared.publish_link, outlet, &publish_handle)?;
-        let source = mqtt_source(&config, &shared, &intake_handle, {
+        let on_taking = {
             let (notices, publish) = (notices.clone(), publish_handle.clone());
-            move || {
-                notices.set_availability(Availability::Online);
+            move |taking| {
+                notices.set_availability(if taking { Availability::Online } else { Availability::Offline });
                 publish.wake();
             }
-        });
+        };
+        let source = mqtt_source(&config, &shared, &intake_handle, Box::new(on_taking));
         let max_payload = pipelines.iter().map(|p| p.config.source.max_payload_bytes.get()).max();
         let intake_thread = connection(
             "intake",
@@ -227,7 +228,7 @@ fn mqtt_source(
     config: &Config,
     shared: &Shared,
     handle: &Handle,
-    on_subscribed: impl Fn() + Send + 'static,
+    on_taking: OnTaking,
 ) -> MqttSource {
     let route = |(index, pipeline): (usize, &Arc<Pipeline>)| {
         let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind;
@@ -245,7 +246,7 @@ fn mqtt_source(
         shared.intake.clone(),
         Arc::new(Ledger::new(wake(handle))),
         shared.intake_link.clone(),
-        on_subscribed,
+        on_taking,
     )
 }
 

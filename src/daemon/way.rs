@@ -278,8 +278,8 @@ impl Way {
         };
         self.publisher.publish(Entry {
             pipeline: self.pipeline.index,
-            topic: topic.topic(origin),
-            payload,
+            topic: topic.topic(origin).into(),
+            payload: payload.into(),
             qos: publish.qos,
             // A retained error would greet every later subscriber long after it was mended.
             retain: publish.retain && kind == Kind::Prediction,

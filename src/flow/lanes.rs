@@ -64,6 +64,8 @@ impl<T> Lane<T> {
 struct Inner<T> {
     lanes: Vec<Lane<T>>,
     next: usize,
+    /// Workers that sleep: with none, a push need not wake anybody, which costs a system call.
+    sleeping: usize,
     closed: bool,
 }
 
@@ -92,6 +94,7 @@ impl<T> Lanes<T> {
             inner: Mutex::new(Inner {
                 lanes: limits.into_iter().map(lane).collect(),
                 next: 0,
+                sleeping: 0,
                 closed: false,
             }),
             work: Condvar::new(),
@@ -119,8 +122,11 @@ impl<T> Lanes<T> {
         }
         lane.waiting.push_back((item, bytes));
         lane.bytes += bytes;
+        let somebody_sleeps = inner.sleeping > 0;
         drop(inner);
-        self.work.notify_one();
+        if somebody_sleeps {
+            self.work.notify_one();
+        }
         if dropped.is_empty() { Pushed::Queued } else { Pushed::DroppedOldest(dropped) }
     }
 
@@ -147,7 +153,9 @@ impl<T> Lanes<T> {
             if inner.closed && inner.lanes.iter().all(|lane| lane.waiting.is_empty()) {
                 return None;
             }
+            inner.sleeping += 1;
             inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
+            inner.sleeping -= 1;
         }
     }
 

@@ -7,7 +7,9 @@
 //! frames stay with their broker until their entry is settled, so a crash loses neither.
 
 use std::collections::VecDeque;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
 
 use crate::base::Micros;
 use crate::config::{self, OutboxWhenFull, Qos};
@@ -19,9 +21,9 @@ pub struct Entry {
     /// Index of its pipeline, for counters.
     pub pipeline: usize,
     /// Where it goes.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// What it says.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
     /// How it goes.
     pub qos: Qos,
     /// Whether the broker keeps it for later subscribers.
@@ -55,9 +57,9 @@ pub struct Outgoing {
     /// Index of its pipeline, for counters.
     pub pipeline: usize,
     /// Where it goes.
-    pub topic: String,
+    pub topic: Arc<str>,
     /// What it says.
-    pub payload: Vec<u8>,
+    pub payload: Bytes,
     /// How it goes.
     pub qos: Qos,
     /// Whether the broker keeps it.
@@ -235,7 +237,7 @@ mod tests {
         Entry {
             pipeline,
             topic: "t".into(),
-            payload: b"{}".to_vec(),
+            payload: Bytes::from_static(b"{}"),
             qos: Qos::AtLeastOnce,
             retain: false,
             kind: Kind::Prediction,

@@ -230,7 +230,7 @@ fn a_card_that_contradicts_its_model_is_refused_with_both_values() {
         (weigh(), "json", "kind = \"table\"", "kind = \"tabel\"", &["tabel"][..]),
         (weigh(), "json", "lineside.card/1", "lineside.card/9", &["lineside.card/9"][..]),
         (weigh(), "json", "impute = 4.0", "impute = 4.0\nimputee = 4.0", &["imputee"][..]),
-        (weigh(), "image", "summary", "summary", &["image"][..]),
+        (weigh(), "image", "summary", "summary", &["pictures", "format = \"json\""][..]),
         (
             bright(),
             "image",

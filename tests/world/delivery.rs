@@ -152,22 +152,21 @@ fn a_frame_that_outlasts_the_deadline_is_named_at_the_end_and_comes_again() {
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("shutdown_secs = 5", "shutdown_secs = 1")).unwrap();
     let mut daemon = site.start(&config);
-    site.client.publish("s/frame", AtLeastOnce, r#"{"id":"0","x":2}"#);
+    // More than all workers together finish within the deadline, on a fast machine too.
+    const FRAMES: usize = 16;
+    for n in 0..FRAMES {
+        site.client.publish("s/frame", AtLeastOnce, format!(r#"{{"id":"{n}","x":2}}"#));
+    }
     site.client.flush();
     std::thread::sleep(Duration::from_millis(300));
     let asked = Instant::now();
     daemon.signal("TERM");
-    let code = daemon.wait(SOON);
+    assert_eq!(daemon.wait(SOON), Some(0), "{}", daemon.log());
     let took = asked.elapsed();
-    if site.client.heard(&result("late")).is_empty() {
-        assert!(took < Duration::from_secs(3), "a deadline of 1 s took {took:?}:\n{}", daemon.log());
-        daemon.wait_log(&["deadline", "worker"], Duration::from_secs(1));
-        assert_eq!(code, Some(0), "{}", daemon.log());
-        let _again = site.start(&config);
-        site.client.wait_for(&result("late"), SOON * 6, |_| true);
-    } else {
-        panic!("this machine ran 80 products in {took:?}: the model is not slow enough to be late");
-    }
+    assert!(took < Duration::from_secs(3), "a deadline of 1 s took {took:?}:\n{}", daemon.log());
+    daemon.wait_log(&["deadline", "worker"], Duration::from_secs(1));
+    let _again = site.start(&config);
+    site.client.wait_until(&result("late"), SOON * 6, |m| answered(m) == FRAMES);
 }
 
 #[test]

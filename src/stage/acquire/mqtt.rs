@@ -29,6 +29,9 @@ const SUBSCRIBE_PKID: u16 = 1;
 /// Topics whose retained frame is remembered, so that subscribing anew does not answer it again.
 const RETAINED_REMEMBERED: usize = 1024;
 
+/// Told whether frames are taken.
+pub type OnTaking = Box<dyn Fn(bool) + Send>;
+
 /// What one pipeline asks for.
 #[derive(Clone, Debug)]
 pub struct Route {
@@ -63,7 +66,7 @@ pub struct MqttSource {
     intake: Arc<Intake>,
     ledger: Arc<Ledger>,
     link: Arc<LinkCounters>,
-    on_subscribed: Box<dyn Fn() + Send>,
+    on_taking: OnTaking,
     identities: Identities,
     subscription: Subscription,
     /// Topic → hash of the retained payload that was taken.
@@ -73,14 +76,15 @@ pub struct MqttSource {
 }
 
 impl MqttSource {
-    /// `on_subscribed` is called each time the broker has granted every subscription.
+    /// `on_taking` hears `true` each time the broker has granted every subscription, and `false`
+    /// when the connection is gone.
     pub fn new(
         client_id: String,
         routes: Vec<Route>,
         intake: Arc<Intake>,
         ledger: Arc<Ledger>,
         link: Arc<LinkCounters>,
-        on_subscribed: impl Fn() + Send + 'static,
+        on_taking: OnTaking,
     ) -> Self {
         // The date in microseconds: two starts of one device never share a number, unless its clock
         // is set back to the very microsecond.
@@ -91,7 +95,7 @@ impl MqttSource {
             intake,
             ledger,
             link,
-            on_subscribed: Box::new(on_subscribed),
+            on_taking,
             identities: Identities::new(start),
             subscription: Subscription::None,
             retained: HashMap::new(),
@@ -146,7 +150,7 @@ impl MqttSource {
         } else {
             self.subscription = Subscription::Granted;
             self.link.up.store(1, Ordering::Relaxed);
-            (self.on_subscribed)();
+            (self.on_taking)(true);
         }
         Ok(())
     }
@@ -272,6 +276,7 @@ impl Role for MqttSource {
     fn disconnected(&mut self) {
         self.subscription = Subscription::None;
         self.link.up.store(0, Ordering::Relaxed);
+        (self.on_taking)(false);
         self.ledger.connection_lost();
     }
 }
@@ -307,7 +312,7 @@ mod tests {
         let routes = filters.iter().enumerate().map(route).collect();
         let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
         let ledger = Arc::new(Ledger::new(|| {}));
-        let source = MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), || {});
+        let source = MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), Box::new(|_| {}));
         Bench { source, lanes, counters, out: BytesMut::new() }
     }
 

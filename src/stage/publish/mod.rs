@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::base::counters::{LinkCounters, PipelineCounters};
 use crate::base::{Micros, Reason};
@@ -29,7 +29,8 @@ pub enum Availability {
     Online,
     /// The daemon ended on purpose.
     Stopped,
-    /// It vanished; said by the broker (last will).
+    /// No frames are taken: said by the broker when we vanish (last will), and by ourselves while
+    /// only the intake connection is gone.
     Offline,
 }
 
@@ -161,14 +162,14 @@ impl Outlet {
 
     fn send(
         &mut self,
-        topic: String,
-        payload: Vec<u8>,
+        topic: &str,
+        payload: Bytes,
         retain: bool,
         under_way: Option<UnderWay>,
         out: &mut BytesMut,
     ) {
         let qos = if under_way.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let mut publish = Publish::new(topic, qos, payload);
+        let mut publish = Publish::from_bytes(topic, qos, payload);
         publish.retain = retain;
         if let Some(under_way) = under_way {
             publish.pkid = self.pkid();
@@ -184,11 +185,12 @@ impl Outlet {
         drop(notices);
         if let Some(availability) = availability {
             let topic = self.availability_topic.clone();
-            let payload = availability.as_str().into();
-            self.send(topic, payload, true, Some(UnderWay::Availability(availability)), out);
+            let payload = Bytes::from_static(availability.as_str().as_bytes());
+            self.send(&topic, payload, true, Some(UnderWay::Availability(availability)), out);
         }
         if let Some(stats) = stats {
-            self.send(self.stats_topic.clone(), stats, true, None, out);
+            let topic = self.stats_topic.clone();
+            self.send(&topic, stats.into(), true, None, out);
         }
     }
 
@@ -196,12 +198,14 @@ impl Outlet {
         while out.len() < PORTION_BYTES && self.under_way.len() < self.max_inflight {
             let Some(mut outgoing) = self.publisher.outbox.take() else { return };
             if outgoing.again {
-                payload::mark_resent(&mut outgoing.payload);
+                let mut payload = outgoing.payload.to_vec();
+                payload::mark_resent(&mut payload);
+                outgoing.payload = payload.into();
                 self.publisher.counters[outgoing.pipeline].resent.bump();
             }
             let token = outgoing.token;
             let under_way = (outgoing.qos == Qos::AtLeastOnce).then_some(UnderWay::Entry(token));
-            self.send(outgoing.topic, outgoing.payload, outgoing.retain, under_way, out);
+            self.send(&outgoing.topic, outgoing.payload, outgoing.retain, under_way, out);
             if under_way.is_none() {
                 // At QoS 0 nobody answers: handed to the network is all that can be known.
                 self.settle(now, token);
@@ -314,7 +318,7 @@ mod tests {
             self.outlet.publisher.publish(Entry {
                 pipeline: 0,
                 topic: "result".into(),
-                payload: format!("{{\"text\":\"{text}\",\"resent\":false}}").into_bytes(),
+                payload: format!("{{\"text\":\"{text}\",\"resent\":false}}").into_bytes().into(),
                 qos,
                 retain: false,
                 kind: Kind::Prediction,
