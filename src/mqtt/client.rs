@@ -374,10 +374,11 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let thread = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
-            let (mut reader, mut published) = (Reader::new(1 << 20), Vec::new());
+            let (mut buffer, mut published) = (BytesMut::new(), Vec::new());
             let mut owed = Vec::new();
             loop {
-                while let Some(Incoming::Packet(packet)) = reader.next_packet().unwrap() {
+                // An error says that the packet is not whole yet.
+                while let Ok(packet) = Packet::read(&mut buffer, 1 << 20) {
                     match packet {
                         Packet::Connect(_) => stream.write_all(&[0x20, 2, 0, 0]).unwrap(),
                         Packet::PingReq => stream.write_all(&[0xd0, 0]).unwrap(),
@@ -393,7 +394,7 @@ mod tests {
                         other => panic!("{other:?}"),
                     }
                 }
-                if read(&mut stream, reader.buffer()) == 0 {
+                if read(&mut stream, &mut buffer) == 0 {
                     return published;
                 }
             }
