@@ -34,7 +34,7 @@ pub struct Args {
     seed: Option<u64>,
 
     /// Share of bad parts, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value = "0.25")]
+    #[arg(long, value_name = "SHARE", default_value_t = Share(DEFECTS))]
     defects: Share,
 
     /// Write annotated pictures into this folder: verdict and label, the truth, the place of the defect
@@ -49,6 +49,9 @@ pub struct Args {
     #[arg(long)]
     show_config: bool,
 }
+
+/// More than any plant would bear, so that a short demo shows every kind.
+const DEFECTS: f64 = 0.25;
 
 const AFTER_HELP: &str = "\
 What runs: an MQTT broker inside this process, on a free port of the loopback
@@ -65,8 +68,8 @@ the device; `device` is all of it, from a frame's last byte to its prediction;
 `round trip` is what a client sees, from its publish to the prediction. p50:
 half of them are faster; p99: one in a hundred is slower.
 
-With LINESIDE_LOG=info the daemon's log is on standard error instead of the
-table.
+With LINESIDE_LOG=lineside=info the daemon's log is on standard error instead of
+the table.
 
 Examples:
   lineside demo
@@ -94,6 +97,12 @@ impl FromStr for Rate {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Share(f64);
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
 
 impl FromStr for Share {
     type Err = String;
@@ -152,6 +161,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         print(&format!("{}\n", summary.json()))?;
     } else {
         let mut lines = summary.lines(paint(std::io::stdout().is_terminal()));
+        let share = if defects == Share(DEFECTS) { String::new() } else { format!(" --defects {defects}") };
+        lines.push(format!(" The same parts again: lineside demo --seed {seed}{share}"));
         if let Some(folder) = save {
             lines.push(format!(" Annotated pictures: {}", folder.display()));
         }

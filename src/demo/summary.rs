@@ -91,7 +91,6 @@ impl Summary {
                 lines.push("   …".into());
             }
         }
-        lines.push(format!(" The same again: lineside demo --seed {}", self.seed));
         lines
     }
 
