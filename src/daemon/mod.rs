@@ -224,12 +224,7 @@ fn wake(handle: &Handle) -> impl Fn() + Send + Sync + 'static {
     move || handle.wake()
 }
 
-fn mqtt_source(
-    config: &Config,
-    shared: &Shared,
-    handle: &Handle,
-    on_taking: OnTaking,
-) -> MqttSource {
+fn mqtt_source(config: &Config, shared: &Shared, handle: &Handle, on_taking: OnTaking) -> MqttSource {
     let route = |(index, pipeline): (usize, &Arc<Pipeline>)| {
         let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind;
         Route {
