@@ -121,11 +121,15 @@ impl Sender {
 impl Listener {
     /// Connects and subscribes.
     pub(crate) fn connect(port: u16, id: &str, filter: &str) -> Self {
-        Self::counting(port, id, filter, "")
+        Self::listen(port, id, filter, None)
     }
 
-    /// The same for messages that hold `word` only.
+    /// Only counts messages that hold `word`; keeping them would cost more than many a daemon.
     pub(crate) fn counting(port: u16, id: &str, filter: &str, word: &str) -> Self {
+        Self::listen(port, id, filter, Some(word.as_bytes().to_vec()))
+    }
+
+    fn listen(port: u16, id: &str, filter: &str, word: Option<Vec<u8>>) -> Self {
         let mut stream = connect(port, id);
         let mut body = vec![0, 1];
         text(&mut body, filter);
@@ -136,15 +140,21 @@ impl Listener {
         assert!(answer[0] == 0x90 && answer[4] < 0x80, "SUBACK refuses {filter}: {answer:?}");
         let heard = Arc::new(AtomicU64::new(0));
         let (count, (sender, messages)) = (Arc::clone(&heard), channel());
-        let word = word.as_bytes().to_vec();
         std::thread::spawn(move || {
             read_packets(stream, |kind, body| {
-                let now = Instant::now();
-                let held = |word: &[u8]| word.is_empty() || body.windows(word.len()).any(|part| part == word);
-                if kind & 0xf0 == 0x30 && held(&word) {
-                    let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
-                    count.fetch_add(1, Ordering::Relaxed);
-                    let _ = sender.send((now, body[2 + topic..].to_vec()));
+                if kind & 0xf0 != 0x30 {
+                    return;
+                }
+                let topic = usize::from(u16::from_be_bytes([body[0], body[1]]));
+                match &word {
+                    Some(word) => {
+                        let held = body.windows(word.len()).any(|part| part == word);
+                        count.fetch_add(u64::from(held), Ordering::Relaxed);
+                    }
+                    None => {
+                        count.fetch_add(1, Ordering::Relaxed);
+                        let _ = sender.send((Instant::now(), body[2 + topic..].to_vec()));
+                    }
                 }
             });
         });

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{Exit, Failure};
 use crate::base::words::in_words;
 use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
-use crate::daemon::boot;
+use crate::daemon::boot::{self, Verified};
 
 /// Tell every mistake in a configuration, its models and their golden cases
 #[derive(Debug, clap::Args)]
@@ -93,6 +93,7 @@ fn models(
     complaints: &mut Vec<Complaint>,
 ) -> BTreeMap<PathBuf, Card> {
     let mut cards: BTreeMap<PathBuf, Card> = BTreeMap::new();
+    let mut verified: BTreeMap<PathBuf, Verified> = BTreeMap::new();
     let mut refused: Vec<PathBuf> = Vec::new();
     for (index, folder) in agree::model_folders(text, file, &ThisMachine) {
         if refused.contains(&folder) {
@@ -108,7 +109,10 @@ fn models(
             }
             match Card::read(&folder) {
                 Ok(card) => {
-                    complaints.extend(check_model(&card));
+                    match check_model(&card) {
+                        Ok(model) => _ = verified.insert(folder.clone(), model),
+                        Err(complaint) => complaints.push(complaint),
+                    }
                     cards.insert(folder.clone(), card);
                 }
                 Err(wrong) => {
@@ -119,7 +123,15 @@ fn models(
             }
         }
         if let Some(config) = config {
-            complaints.extend(agree::complaints(config, text, index, &cards[&folder]));
+            let disagree = agree::complaints(config, text, index, &cards[&folder]);
+            // What the graph itself contradicts is only looked at where config and card agree.
+            if disagree.is_empty()
+                && let Some(verified) = verified.get(&folder)
+                && let Err(words) = boot::pipeline(config, index, verified)
+            {
+                complaints.push(agree::at(file, text, index, &["model"], words));
+            }
+            complaints.extend(disagree);
         }
     }
     cards
@@ -161,11 +173,13 @@ fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
     files.into_iter().filter_map(wrong).collect()
 }
 
-/// What is wrong with the model behind a card: its bytes, its graph, its golden cases on this device.
-fn check_model(card: &Card) -> Option<Complaint> {
-    let error = boot::verify(card.clone()).err()?;
-    let file = card.folder.join("model.toml");
-    Some(Complaint { file, line: 1, column: 1, message: in_words(&error) })
+/// The model behind a card, or what is wrong with it: its bytes, its graph, its golden cases on this
+/// device.
+fn check_model(card: &Card) -> Result<Verified, Complaint> {
+    boot::verify(card.clone()).map_err(|error| {
+        let file = card.folder.join("model.toml");
+        Complaint { file, line: 1, column: 1, message: in_words(&error) }
+    })
 }
 
 /// What was understood, for people.

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::way::{Origins, Pipeline};
-use crate::config::{self, Card, Complaints, Config};
+use crate::config::{Card, Complaints, Config};
 use crate::engine::{self, Model, ModelError};
 use crate::mqtt::Template;
 use crate::observe::latency::Latencies;
@@ -123,7 +123,7 @@ pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
     let mut pipelines = Vec::new();
     for (index, pipeline) in config.pipelines.iter().enumerate() {
         let Some(Ok(verified)) = models.get(&pipeline.model) else { continue };
-        match build(config, index, pipeline, verified) {
+        match self::pipeline(config, index, verified) {
             Ok(built) => pipelines.push(Arc::new(built)),
             Err(words) => wrong.push(format!("pipeline {}: {words}", pipeline.name)),
         }
@@ -131,13 +131,9 @@ pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
     if wrong.is_empty() { Ok(pipelines) } else { Err(BootError::Setup(wrong)) }
 }
 
-/// Joins a pipeline's config with its model's card; what contradicts is said in words.
-fn build(
-    config: &Config,
-    index: usize,
-    pipeline: &config::Pipeline,
-    verified: &Verified,
-) -> Result<Pipeline, String> {
+/// Joins the `index`-th pipeline's config with its model; what contradicts is said in words.
+pub fn pipeline(config: &Config, index: usize, verified: &Verified) -> Result<Pipeline, String> {
+    let pipeline = &config.pipelines[index];
     let Verified { card, model, .. } = verified;
     decode::compatible(&pipeline.decode, &card.features)?;
     let input = card.graph.inputs.iter().find(|input| input.name == card.features.input());
