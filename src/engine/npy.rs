@@ -1,7 +1,7 @@
 //! NumPy's `.npy` files to tensors and back.
 //!
 //! Reads versions 1 to 3, either byte order, C and Fortran order, and every type of
-//! [`Data`](crate::base::Data), strings included (`<U…` and, as UTF-8, `|S…`). Writes version 1,
+//! [`Data`], strings included (`<U…` and, as UTF-8, `|S…`). Writes version 1,
 //! little-endian, C order. Promise: nothing is allocated that the file's own size does not cover.
 //! Format: NumPy enhancement proposal 1, `numpy.lib.format`.
 
