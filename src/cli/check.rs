@@ -129,7 +129,8 @@ fn models(
                 && let Some(verified) = verified.get(&folder)
                 && let Err(words) = boot::pipeline(config, index, verified)
             {
-                complaints.push(agree::at(file, text, index, &["model"], words));
+                let message = format!("model {}: {words}", verified.card.name);
+                complaints.push(agree::at(file, text, index, &["model"], message));
             }
             complaints.extend(disagree);
         }

@@ -339,9 +339,11 @@ pub enum AnomalyBy {
     Score,
     /// The model gives what it expects; the score is the distance to what came.
     Error {
-        /// Names of the channels or columns that it expects, in the order of the scores.
+        /// Names of the channels or columns that it expects, in the order of the scores; held against
+        /// the newest row in its units. Empty or all of them, with `frames_ahead` 0 and as many scores
+        /// as the input has elements: a reconstruction, held against the input as it is scaled.
         of: Vec<String>,
-        /// 1 for a forecast: it is held against the next frame. 0 for a reconstruction.
+        /// 1 for a forecast: it is held against the next frame. 0: against this one.
         frames_ahead: usize,
         /// How distances of several values become one.
         distance: Distance,

@@ -15,12 +15,6 @@ pub fn level_name(level: &str) -> Option<&str> {
     level.strip_prefix('{')?.strip_suffix('}')
 }
 
-/// The filter that is subscribed to: named levels as `+`.
-pub fn subscription(topic: &str) -> String {
-    let levels = topic.split('/').map(|level| if level_name(level).is_some() { "+" } else { level });
-    levels.collect::<Vec<_>>().join("/")
-}
-
 /// The names of a topic's named levels, in order.
 pub fn names(topic: &str) -> impl Iterator<Item = &str> {
     topic.split('/').filter_map(level_name)
@@ -167,7 +161,6 @@ mod tests {
         {
             assert_eq!(filter_faults(topic), Vec::<String>::new(), "{topic}");
         }
-        assert_eq!(subscription("camera/{camera}/frame"), "camera/+/frame");
         assert_eq!(names("a/{x}/{y}").collect::<Vec<_>>(), ["x", "y"]);
     }
 

@@ -125,7 +125,9 @@ pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
         let Some(Ok(verified)) = models.get(&pipeline.model) else { continue };
         match self::pipeline(config, index, verified) {
             Ok(built) => pipelines.push(Arc::new(built)),
-            Err(words) => wrong.push(format!("pipeline {}: {words}", pipeline.name)),
+            Err(words) => {
+                wrong.push(format!("pipeline {} with model {}: {words}", pipeline.name, pipeline.model));
+            }
         }
     }
     if wrong.is_empty() { Ok(pipelines) } else { Err(BootError::Setup(wrong)) }
@@ -160,5 +162,6 @@ pub fn pipeline(config: &Config, index: usize, verified: &Verified) -> Result<Pi
         topic: Template::parse(&pipeline.publish.topic, device, &pipeline.name),
         error_topic: Template::parse(&pipeline.publish.error_topic, device, &pipeline.name),
         origins: Mutex::new(Origins::new(pipeline.source.max_sources.get())),
+        overload_said: Mutex::default(),
     })
 }

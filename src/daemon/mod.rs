@@ -10,12 +10,14 @@
 pub mod boot;
 pub mod way;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::base::counters::LinkCounters;
+use crate::base::words::panic_words;
 use crate::base::{Clock, Micros, Reason, SystemClock};
 use crate::config::{Config, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
@@ -108,7 +110,15 @@ impl Daemon {
             workers
                 .spawn(format!("worker-{index}"), move || {
                     while let Some((lane, arrival)) = lanes.take() {
-                        ways[lane].answer(arrival, &SystemClock);
+                        let answer = || ways[lane].answer(arrival, &SystemClock);
+                        // The way catches what a frame can cause; this is for mistakes of ours. The
+                        // frame is not settled, so its broker keeps it, and the lane goes on.
+                        if let Err(panic) = catch_unwind(AssertUnwindSafe(answer)) {
+                            log::error!(
+                                "a panic after the answer, please report it: {}",
+                                panic_words(&*panic)
+                            );
+                        }
                         lanes.done(lane);
                     }
                 })
@@ -208,6 +218,11 @@ impl Daemon {
         self.intake_handle.finish();
         late.extend(self.intake_thread.join(deadline.max(soon())));
         self.intake_handle.end();
+        let counters = self.shared.pipelines.iter().map(|pipeline| &pipeline.counters);
+        let not_begun: u64 = counters.map(|counters| counters.lost(Reason::Stopped).get()).sum();
+        if not_begun > 0 {
+            log::warn!("{not_begun} waiting frame(s) were not begun; those of QoS 1 stay with the broker");
+        }
         late.extend(self.stats_thread.join(soon()));
         drop(self.http);
         late
@@ -301,6 +316,7 @@ impl Shared {
         self.clock_synced.store(observe::date::clock_synced(), Ordering::Relaxed);
         for pipeline in &self.pipelines {
             pipeline.latencies.rotate();
+            pipeline.say_overload(SystemClock.now());
         }
     }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use xxhash_rust::xxh3::Xxh3;
 
@@ -48,6 +49,14 @@ pub struct Pipeline {
     pub(super) topic: Template,
     pub(super) error_topic: Template,
     pub(super) origins: Mutex<Origins>,
+    pub(super) overload_said: Mutex<Said>,
+}
+
+/// When overload was last logged, and how many drops that told of.
+#[derive(Default)]
+pub(super) struct Said {
+    at: Option<Micros>,
+    drops: u64,
 }
 
 impl Pipeline {
@@ -60,6 +69,27 @@ impl Pipeline {
                 if frames_ahead > 0 || smooth_frames > 1
         );
         window || forecast || !self.card.states.is_empty()
+    }
+
+    /// Logs what overload dropped since it was last said, at most once a minute.
+    pub(super) fn say_overload(&self, now: Micros) {
+        const EVERY: Duration = Duration::from_secs(60);
+        const DROPS: [Reason; 4] =
+            [Reason::QueueDropOldest, Reason::QueueDropNewest, Reason::Stale, Reason::OutboxDropOldest];
+        let total: u64 = DROPS.iter().map(|reason| self.counters.lost(*reason).get()).sum();
+        let mut said = self.overload_said.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = said.at.is_none_or(|at| now.since(at) >= EVERY);
+        if total > said.drops && due {
+            let by_reason =
+                DROPS.map(|reason| format!("{} {}", reason.as_str(), self.counters.lost(reason).get()));
+            log::warn!(
+                "pipeline {}: {} frame(s) dropped by overload since this was last said; so far {}",
+                self.config.name,
+                total - said.drops,
+                by_reason.join(", ")
+            );
+            *said = Said { at: Some(now), drops: total };
+        }
     }
 }
 

@@ -72,11 +72,6 @@ impl Ledger {
         inner.waiting.clear();
     }
 
-    /// Frames taken and not yet acknowledged.
-    pub fn depth(&self) -> usize {
-        self.lock().waiting.len()
-    }
-
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

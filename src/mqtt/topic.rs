@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use crate::base::Origin;
+use crate::config::topic::level_name;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Level {
@@ -22,7 +23,7 @@ impl Level {
         match text {
             "+" => Self::Any,
             "#" => Self::Rest,
-            _ => match text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')) {
+            _ => match level_name(text) {
                 Some(name) => Self::Named(name.into()),
                 None => Self::Literal(text.into()),
             },

@@ -240,7 +240,7 @@ fn a_card_that_contradicts_its_model_is_refused_with_both_values() {
         ),
         (bright(), "image", "pass = [\"bright\"]", "pass = [\"brite\"]", &["brite"][..]),
         (bright(), "image", "width = 4", "width = 8", &["8", "4"][..]),
-        (bright(), "image", "layout = \"nchw\"", "layout = \"nhwc\"", &["nhwc"][..]),
+        (bright(), "image", "layout = \"nchw\"", "layout = \"nhwc\"", &["[1, 3, 4, 4]", "[1, 4, 4, 3]"][..]),
         (bright(), "image", "channels = \"rgb\"", "channels = \"rgb\"\nstd = [0.0, 1.0, 1.0]", &["std"][..]),
         (bright(), "image", "channels = \"rgb\"", "channels = \"rgb\"\nmean = [0.5]", &["mean"][..]),
         (total(), "json", "output = \"after\"", "output = \"aftre\"", &["aftre"][..]),

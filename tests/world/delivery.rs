@@ -170,6 +170,27 @@ fn a_frame_that_outlasts_the_deadline_is_named_at_the_end_and_comes_again() {
 }
 
 #[test]
+fn a_stop_while_a_full_lane_holds_the_source_is_quick_and_what_was_not_begun_comes_again() {
+    const FRAMES: usize = 60;
+    let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[slow(4)]);
+    let config =
+        pipeline_with_ids("held", "slow", "s/frame").replace("queue_frames = 64", "queue_frames = 2");
+    let config = site.configure(&config);
+    let mut daemon = site.start(&config);
+    for n in 0..FRAMES {
+        site.client.publish("s/frame", AtLeastOnce, format!(r#"{{"id":"{n}","x":2}}"#));
+    }
+    site.client.flush();
+    let asked = Instant::now();
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait(SOON), Some(0), "{}", daemon.log());
+    assert!(asked.elapsed() < Duration::from_secs(4), "the deadline is 5 s:\n{}", daemon.log());
+    assert!(!daemon.log().contains("deadline"), "nobody was late:\n{}", daemon.log());
+    let _again = site.start(&config);
+    site.client.wait_until(&result("held"), SOON * 6, |m| answered(m) == FRAMES);
+}
+
+#[test]
 fn the_freshest_frame_wins_where_the_oldest_is_dropped_and_each_loss_is_counted() {
     let mut site = Site::new(&[slow(4)]);
     let config = pipeline_with_ids("live", "slow", "s/frame")

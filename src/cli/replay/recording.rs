@@ -356,6 +356,11 @@ fn value(cell: &str, separator: char) -> Value {
         return Value::Null;
     }
     let number = |text: &str| -> Option<Value> {
+        // `007` is a name: as the number 7 it would meet another part's.
+        let digits = text.trim_start_matches(['+', '-']);
+        if digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit() {
+            return None;
+        }
         // Whole numbers stay whole: an id of 17 digits must not be rounded.
         if let Ok(whole) = text.parse::<i64>() {
             return Some(whole.into());

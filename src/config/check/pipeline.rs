@@ -13,6 +13,57 @@ use crate::config::{Decode, Device, Format, Pipeline, Publish, Source, SourceKin
 /// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
 const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
 
+/// Pipelines whose publications come back to them through others, and those that take what the device
+/// says of itself: index and complaint. One that feeds itself directly has its complaint already.
+fn circles(pipelines: &[Pipeline], device: &str) -> Vec<(usize, String)> {
+    let source = |pipeline: &Pipeline| {
+        let SourceKind::Mqtt { topic, .. } = &pipeline.source.kind;
+        topic.clone()
+    };
+    let feeds = |from: &Pipeline, to: &Pipeline| {
+        [&from.publish.topic, &from.publish.error_topic].into_iter().any(|topic| {
+            let ours = topic.replace("{device}", device).replace("{pipeline}", &from.name);
+            topic::meet(&ours, &source(to))
+        })
+    };
+    let mut found = Vec::new();
+    for (index, pipeline) in pipelines.iter().enumerate() {
+        for word in ["availability", "stats"] {
+            let own = format!("lineside/{device}/{word}");
+            if topic::meet(&own, &source(pipeline)) {
+                let topic = source(pipeline);
+                let message =
+                    format!("topic {topic:?} takes {own}, which this device publishes about itself");
+                found.push((index, message));
+            }
+        }
+        // Whoever is reached from this one, through any number of others.
+        let mut reached = vec![index];
+        let mut next = 0;
+        while let Some(&from) = reached.get(next) {
+            next += 1;
+            for to in 0..pipelines.len() {
+                if !reached.contains(&to) && feeds(&pipelines[from], &pipelines[to]) {
+                    reached.push(to);
+                }
+            }
+        }
+        let back = reached.iter().skip(1).find(|&&other| feeds(&pipelines[other], pipeline));
+        // Told once, at the first of the circle.
+        if let Some(&other) = back
+            && reached.iter().all(|&other| other >= index)
+        {
+            let message = format!(
+                "what this pipeline publishes comes back to it through {:?}: predictions or error messages \
+                 would go round for ever; keep their topics apart",
+                pipelines[other].name
+            );
+            found.push((index, message));
+        }
+    }
+    found
+}
+
 impl Rules<'_, '_> {
     pub(super) fn pipelines(
         &mut self,
@@ -43,7 +94,11 @@ impl Rules<'_, '_> {
             }
             pipelines.push(self.pipeline(raw.get_ref(), device));
         }
-        pipelines.into_iter().collect()
+        let pipelines: Vec<Pipeline> = pipelines.into_iter().collect::<Option<_>>()?;
+        for (index, message) in circles(&pipelines, &device?.id) {
+            self.complain(list[index].get_ref().source.at().unwrap_or(at), message);
+        }
+        Some(pipelines)
     }
 
     fn pipeline(&mut self, raw: &RawPipeline, device: Option<&Device>) -> Option<Pipeline> {
@@ -353,6 +408,35 @@ mod tests {
         Config::parse(&text, Path::new("l.toml"), &|_: &str| None)
             .map(|mut config| config.pipelines.remove(0))
             .map_err(|complaints| complaints.to_string())
+    }
+
+    /// What is wrong with pipelines of these source and publish topics.
+    fn together(topics: &[(&str, &str)]) -> String {
+        let mut text = "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n".to_owned();
+        for (name, (source, publish)) in ["a", "b", "c"].iter().zip(topics) {
+            text += &format!(
+                "[[pipeline]]\nname = \"{name}\"\nmodel = \"m\"\nsource = {{ kind = \"mqtt\", topic = \"{source}\" }}\n\
+                 decode = {{ format = \"json\" }}\npublish = {{ topic = \"{publish}\" }}\n"
+            );
+        }
+        match Config::parse(&text, Path::new("l.toml"), &|_: &str| None) {
+            Ok(_) => String::new(),
+            Err(complaints) => complaints.to_string(),
+        }
+    }
+
+    #[test]
+    fn publications_that_come_back_through_other_pipelines_are_refused_and_chains_are_not() {
+        assert_eq!(together(&[("p/+", "q/x"), ("q/x", "r/x"), ("r/x", "s/x")]), "");
+        let two = together(&[("p/+", "q/r"), ("q/+", "p/r")]);
+        assert!(two.contains("comes back to it through \"b\"") && two.lines().count() == 1, "{two}");
+        let three = together(&[("p/+", "q/x"), ("q/+", "r/x"), ("r/+", "p/x")]);
+        assert!(three.contains("through \"c\"") && three.lines().count() == 1, "{three}");
+        // Error messages go round as well as predictions do.
+        let errors = together(&[("p/+", "q/r"), ("q/r", "x/y"), ("x/error", "p/z")]);
+        assert!(errors.contains("comes back"), "{errors}");
+        let own = together(&[("lineside/+/stats", "q/r")]);
+        assert!(own.contains("lineside/d/stats"), "{own}");
     }
 
     const TOPIC: &str = "topic = \"cam/{camera}/frame\"";

@@ -49,7 +49,7 @@ pub(super) fn decode(
     }
     let places: Vec<Cell> = header.unwrap_or_else(|| (0..columns.len()).map(Cell::Column).collect());
     let mut values = Vec::new();
-    let (mut id, mut own_time) = (None, None);
+    let (mut id, mut own_time): (Option<String>, _) = (None, None);
     let mut row = 0;
     for (number, line) in lines {
         split(line, separator, &mut cells).map_err(|why| in_line(number, &why))?;
@@ -63,8 +63,17 @@ pub(super) fn decode(
         for (cell, place) in cells.iter().zip(&places) {
             match *place {
                 Cell::Skip => {}
-                // The frame is known by its newest row.
-                Cell::Id => id = Some(cell.as_ref()).filter(|id| !id.is_empty()).map(str::to_owned),
+                // One frame, one id: a second one would be lost, and with it the answer that it names.
+                Cell::Id => match &id {
+                    _ if cell.is_empty() => {}
+                    Some(id) if id != cell.as_ref() => {
+                        let (seen, id) = (shortened(cell), shortened(id));
+                        let rule =
+                            "rows with ids of their own are frames of their own: send each as a message";
+                        return Err(in_line(number, &format!("its id is {seen:?} after {id:?}; {rule}")));
+                    }
+                    _ => id = Some(cell.clone().into_owned()),
+                },
                 Cell::Time => own_time = moment(cell).map_err(|why| in_line(number, &why))?,
                 Cell::Column(column) => {
                     values[start + column] = match value(cell, separator) {
@@ -268,12 +277,15 @@ mod tests {
     }
 
     #[test]
-    fn id_and_time_come_from_the_newest_row() {
+    fn the_id_is_one_for_all_rows_and_the_time_is_the_newest() {
         let extras =
             Extras { id_field: Some("part".into()), time_field: Some("t".into()), refuse_unknown: true };
-        let text = "part,a,t\nA1,1,10\nA2,2,1970-01-01T00:00:20Z\n";
+        let text = "part,a,t\nA2,1,10\nA2,2,1970-01-01T00:00:20Z\n";
         let (rows, id, time) = decode(text.as_bytes(), &Columns::named(&["a"]), &extras, None).unwrap();
         assert_eq!(rows.values, [1.0, 2.0]);
         assert_eq!((id.as_deref(), time), (Some("A2"), Some(UnixMicros(20_000_000))));
+        let two = decode(b"part,a,t\nA1,1,10\nA2,2,20\n", &Columns::named(&["a"]), &extras, None);
+        let said = two.unwrap_err().to_string();
+        assert!(said.contains("line 3") && said.contains("A1") && said.contains("A2"), "{said}");
     }
 }

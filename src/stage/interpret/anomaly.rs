@@ -34,6 +34,10 @@ pub(super) enum Anomaly {
 pub(super) struct Error {
     /// Names in `of`, each with its place in the observed row.
     of: Vec<(String, usize)>,
+    /// `of` is empty or names every column, in order: a reconstruction of the whole input is meant.
+    whole: bool,
+    /// Columns, or channels, that a row has.
+    columns: usize,
     frames_ahead: usize,
     distance: Distance,
     scale: f64,
@@ -85,14 +89,17 @@ impl Anomaly {
             return Err(SetupError::Number { key: "smooth_frames".into(), value: 0.0, rule });
         }
         let known: Vec<String> = observed(features).map(|channel| channel.name.clone()).collect();
-        let of = of
+        let of: Vec<(String, usize)> = of
             .iter()
             .map(|name| match known.iter().position(|known| known == name) {
                 Some(i) => Ok((name.clone(), i)),
                 None => Err(SetupError::UnknownColumn { name: name.clone(), known: known.clone() }),
             })
             .collect::<Result<_, _>>()?;
+        let in_order = of.iter().map(|(_, i)| *i).eq(0..known.len());
         Ok(Self::Error(Error {
+            whole: of.is_empty() || in_order,
+            columns: known.len(),
             of,
             frames_ahead: *frames_ahead,
             distance: *distance,
@@ -172,10 +179,14 @@ impl Error {
     fn layout(&self, shape: &[usize]) -> Option<Layout> {
         let observed = || scores::last_row(shape, self.of.len()).map(Layout::Observed);
         let total = shape.iter().try_fold(1_usize, |product, &len| product.checked_mul(len))?;
-        // A whole window of two channels could also be read as steps of two: as many as the input is
-        // the stronger sign, exactly as many as `of` the strongest.
-        if self.frames_ahead == 0 && total != self.of.len() && total == self.input.elements {
+        // A reconstruction is in the input's own numbers, scaled as they are; what names some columns
+        // only, or the newest row of a window, is in their units.
+        if self.frames_ahead == 0 && self.whole && total == self.input.elements {
             return Some(Layout::Input(0..total));
+        }
+        // Every column, but shuffled: a reconstruction whose scores would meet the wrong columns.
+        if self.frames_ahead == 0 && !self.whole && self.of.len() == self.columns {
+            return None;
         }
         observed()
     }
@@ -184,7 +195,10 @@ impl Error {
         let input = format!("{} elements, as the input", self.input.elements);
         match (self.of.len(), self.frames_ahead) {
             (0, _) => input,
-            (n, 0) => format!("{}; or {input}", wanted_row(n, "one for each name in `of`")),
+            (n, 0) if n == self.columns && !self.whole => {
+                format!("{input}, with `of` empty or in the order of the columns")
+            }
+            (n, 0) if self.whole => format!("{input}; or {}", wanted_row(n, "one for each name in `of`")),
             (n, _) => wanted_row(n, "one for each name in `of`"),
         }
     }
@@ -276,7 +290,7 @@ mod tests {
     use super::super::Interpreter;
     use super::super::tests::{channel, image, output, seen, table};
     use super::*;
-    use crate::config::card::{Gap, OutputKind, WindowFeatures, WindowLayout};
+    use crate::config::card::{Gap, OutputKind, TableFeatures, WindowFeatures, WindowLayout};
     use proptest::prelude::*;
 
     fn error(of: &[&str], frames_ahead: usize, distance: Distance, smooth_frames: usize) -> AnomalyBy {
@@ -358,11 +372,37 @@ mod tests {
             (Distance::RootMeanSquare, 2.5 / 2_f32.sqrt()),
             (Distance::Largest, 2.0),
         ] {
-            let judge = new(error(&["a", "b"], 0, distance, 1), &table(&["a", "b"]), None);
-            let (_, score, expected) = step(&judge, &mut judge.fresh(), &[10.0, 20.0], &[13.0, 16.0]);
+            let judge = new(error(&["a", "b"], 0, distance, 1), &table(&["a", "b", "c"]), None);
+            let (_, score, expected) = step(&judge, &mut judge.fresh(), &[10.0, 20.0], &[13.0, 16.0, 0.0]);
             assert!((score - wanted).abs() < 1e-6, "{distance:?}: {score}");
             assert_eq!(expected, [10.0, 20.0]);
         }
+    }
+
+    #[test]
+    fn a_tables_reconstruction_is_held_against_the_scaled_input_and_some_columns_against_their_units() {
+        let column = |name: &str, mean, std| channel(name, mean, std);
+        let scaled = card::Features::Table(TableFeatures {
+            input: "row".into(),
+            columns: vec![column("a", 10.0, 2.0), column("b", 0.0, 1.0)],
+            derived: vec![],
+            gap: Gap::Ignore,
+        });
+        let features = Features { input: Tensor::f32(&[1, 2], vec![0.5, 3.0]), observed: vec![11.0, 3.0] };
+        let run = |of: &[&str], says: Vec<f32>| {
+            let judge = new(error(of, 0, Distance::Largest, 1), &scaled, None);
+            judge.interpret(&Tensor::f32(&[1, says.len()], says), &features, &mut judge.fresh())
+        };
+        for of in [&[][..], &["a", "b"]] {
+            let (_, scored) = run(of, vec![2.5, 3.0]).unwrap();
+            // |2.5 − 0.5| ÷ 2; what was expected is told in units: 10 + 2 × 2.5.
+            let expected = vec![("a".into(), 15.0), ("b".into(), 3.0)];
+            assert_eq!(scored, Scored::Anomaly { anomaly_score: 1.0, expected }, "{of:?}");
+        }
+        let (_, scored) = run(&["a"], vec![13.0]).unwrap();
+        assert_eq!(scored, Scored::Anomaly { anomaly_score: 1.0, expected: vec![("a".into(), 13.0)] });
+        assert!(run(&["a"], vec![2.5, 3.0]).is_err(), "one name cannot stand for two numbers");
+        assert!(run(&["b", "a"], vec![3.0, 2.5]).is_err(), "a reconstruction has the input's own order");
     }
 
     #[test]
