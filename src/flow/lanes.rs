@@ -72,6 +72,8 @@ struct Inner<T> {
 /// The lanes of all pipelines.
 pub struct Lanes<T> {
     inner: Mutex<Inner<T>>,
+    /// Which lanes are ordered: for the others nothing waits for [`Lanes::done`], and no lock is taken.
+    ordered: Vec<bool>,
     work: Condvar,
     on_space: Box<dyn Fn() + Send + Sync>,
 }
@@ -90,13 +92,10 @@ impl<T> Lanes<T> {
             busy: false,
             somebody_waits_for_space: false,
         };
+        let lanes: Vec<_> = limits.into_iter().map(lane).collect();
         Self {
-            inner: Mutex::new(Inner {
-                lanes: limits.into_iter().map(lane).collect(),
-                next: 0,
-                sleeping: 0,
-                closed: false,
-            }),
+            ordered: lanes.iter().map(|lane| lane.limits.ordered).collect(),
+            inner: Mutex::new(Inner { lanes, next: 0, sleeping: 0, closed: false }),
             work: Condvar::new(),
             on_space: Box::new(on_space),
         }
@@ -161,12 +160,12 @@ impl<T> Lanes<T> {
 
     /// The worker is finished with the item that it took from `lane`.
     pub fn done(&self, lane: usize) {
+        if !self.ordered[lane] {
+            return;
+        }
         let mut inner = self.lock();
         let closed = inner.closed;
         let lane = &mut inner.lanes[lane];
-        if !lane.limits.ordered {
-            return;
-        }
         lane.busy = false;
         let more = !lane.waiting.is_empty();
         drop(inner);
