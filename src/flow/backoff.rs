@@ -2,7 +2,9 @@
 //!
 //! Pure: time comes in, a wait goes out. The wait starts small again only after a connection has
 //! stood for [`STABLE`]: a broker that accepts and drops us at once (a second client with our id,
-//! say) is otherwise hammered.
+//! say) is otherwise hammered. A connection that stood for at least as long as the wait before it
+//! was worth that wait: the next one is no longer. So a link that breaks often still stands for half
+//! of the time that it could.
 
 use std::time::Duration;
 
@@ -38,10 +40,15 @@ impl Backoff {
     /// The attempt failed or the connection is gone: wait this long. Between half and all of the
     /// doubled wait, so that many devices do not come back in step.
     pub fn failed(&mut self, now: Micros) -> Duration {
-        if self.up_since.take().is_some_and(|since| now.since(since) >= STABLE) {
-            self.failures = 0;
+        if let Some(since) = self.up_since.take() {
+            let (stood, before) = (now.since(since), doubled(self.failures.saturating_sub(1)));
+            if stood >= STABLE {
+                self.failures = 0;
+            } else if stood >= before {
+                self.failures = self.failures.saturating_sub(1);
+            }
         }
-        let doubled = FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST);
+        let doubled = doubled(self.failures);
         self.failures = self.failures.saturating_add(1);
         let half = doubled / 2;
         half + Duration::from_micros((half.as_micros() as f64 * self.next_unit()) as u64)
@@ -56,6 +63,11 @@ impl Backoff {
     }
 }
 
+/// The wait after so many failures, before jitter.
+fn doubled(failures: u32) -> Duration {
+    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,6 +80,29 @@ mod tests {
             let wait = backoff.failed(Micros(0));
             assert!(wait >= full / 2 && wait <= full, "attempt {attempt}: {wait:?} of {full:?}");
         }
+    }
+
+    #[test]
+    fn a_link_that_breaks_every_few_seconds_stands_for_half_of_the_time_and_is_not_hammered() {
+        for stands in [1, 3, 10, 25].map(Duration::from_secs) {
+            let mut backoff = Backoff::new(7);
+            let (mut now, mut stood, mut attempts) = (Micros(0), Duration::ZERO, 0);
+            while now < Micros(3_600_000_000) {
+                backoff.connected(now);
+                now = now + stands;
+                stood += stands;
+                now = now + backoff.failed(now);
+                attempts += 1;
+            }
+            assert!(stood.as_secs() > 3_600 / 3, "{stands:?}: stood for {stood:?}");
+            assert!(Duration::from_secs(3_600) / attempts > stands, "{stands:?}: {attempts} attempts");
+        }
+        let mut backoff = Backoff::new(7);
+        let waits = (0..20).map(|_| {
+            backoff.connected(Micros(0));
+            backoff.failed(Micros(1000))
+        });
+        assert!(waits.last() >= Some(LONGEST / 2), "a broker that drops us at once waits longest");
     }
 
     #[test]

@@ -64,6 +64,11 @@ impl Ledger {
         Some(settled.pkid)
     }
 
+    /// Frames taken and not yet acknowledged.
+    pub fn unacknowledged(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
     /// The connection is gone, and with it the meaning of its packet ids.
     pub fn connection_lost(&self) {
         let mut inner = self.lock();

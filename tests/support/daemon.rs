@@ -33,9 +33,15 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it on a configuration file; does not wait for anything.
     pub(crate) fn spawn(config: &Path) -> Self {
+        Self::spawn_with(config, &[])
+    }
+
+    /// The same with these environment variables.
+    pub(crate) fn spawn_with(config: &Path, environment: &[(&str, &str)]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_lineside"))
             .args(["run", "-c"])
             .arg(config)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

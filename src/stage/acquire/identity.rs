@@ -15,7 +15,7 @@ use crate::base::Identity;
 
 /// A broker has at most its in-flight window of unacknowledged frames to send again; mosquitto's is
 /// 20 by default, and none that we know goes beyond some thousands.
-const REMEMBERED: usize = 4096;
+pub(super) const REMEMBERED: usize = 4096;
 
 /// Gives out identities.
 pub struct Identities {

@@ -26,6 +26,10 @@ use crate::mqtt::{Filter, Greeting, Incoming, Ledger, LinkError, Oversize, Role,
 const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// The only packet id that this connection ever chooses; one SUBSCRIBE is under way at a time.
 const SUBSCRIBE_PKID: u16 = 1;
+/// Frames taken and not yet acknowledged; beyond it the connection is not read. A broker may send its
+/// whole queue at once, and sends all of it again after a break: it must find its identities still
+/// remembered then, and half of them are room for what other pipelines' frames push out.
+const MAX_UNACKNOWLEDGED: usize = super::identity::REMEMBERED / 2;
 /// Topics whose retained frame is remembered, so that subscribing anew does not answer it again.
 const RETAINED_REMEMBERED: usize = 1024;
 
@@ -149,6 +153,7 @@ impl MqttSource {
             self.subscription = Subscription::Refused { again_at: now + SUBSCRIBE_AGAIN_AFTER };
         } else {
             self.subscription = Subscription::Granted;
+            log::info!("intake connection: taking frames from {} topic(s)", self.routes.len());
             self.link.up.store(1, Ordering::Relaxed);
             (self.on_taking)(true);
         }
@@ -266,7 +271,9 @@ impl Role for MqttSource {
     }
 
     fn takes_more(&mut self) -> bool {
-        self.held.is_empty() && !self.intake.is_stopping()
+        self.held.is_empty()
+            && self.ledger.unacknowledged() < MAX_UNACKNOWLEDGED
+            && !self.intake.is_stopping()
     }
 
     fn is_done(&mut self) -> bool {
@@ -400,6 +407,22 @@ mod tests {
         assert_eq!(order, ["1", "2", "3"]);
         assert!(bench.source.takes_more());
         assert_eq!(bench.acks(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_broker_that_sends_its_whole_queue_at_once_is_read_no_further_than_identities_are_remembered() {
+        let mut bench = bench(&["t"], WhenFull::DropNewest);
+        bench.receive("t", 1, "x");
+        let first = bench.take();
+        for pkid in 2..=MAX_UNACKNOWLEDGED as u16 {
+            assert!(bench.source.takes_more());
+            bench.receive("t", pkid, "x");
+        }
+        assert!(!bench.source.takes_more());
+        first.ticket.settle();
+        // Those behind it that were dropped by choice go with it.
+        assert!(bench.acks().len() > MAX_UNACKNOWLEDGED / 2);
+        assert!(bench.source.takes_more());
     }
 
     #[test]

@@ -1,0 +1,261 @@
+//! The storms: what befalls the line, how often, and what must hold afterwards.
+
+use std::time::{Duration, Instant};
+
+use super::chance::Chance;
+use super::line::{KEEP_ALIVE, Line, Link, Verdict};
+use super::proxy::Fault;
+use super::support::mosquitto::Setup;
+use super::support::{SOON, eventually};
+
+/// How a storm is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) seed: u64,
+    /// The long form: the figures of `docs/reliability.md`.
+    pub(crate) long: bool,
+    /// Length of a soak.
+    pub(crate) soak: Duration,
+}
+
+/// What came of a storm.
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    /// What the storm itself saw go wrong.
+    pub(crate) complaints: Vec<String>,
+    /// Figures for the table.
+    pub(crate) notes: Vec<String>,
+}
+
+/// A storm by name.
+pub(crate) type Storm = (&'static str, fn(&Plan) -> Outcome);
+
+/// In the order in which they run.
+pub(crate) const STORMS: &[Storm] = &[
+    ("kills", kills),
+    ("restarts", restarts),
+    ("faults", faults),
+    ("faults-tls", faults_tls),
+    ("soak", soak),
+];
+
+fn all_named(_: u64) -> bool {
+    true
+}
+
+/// One frame in four carries no id of its own.
+fn most_named(frame: u64) -> bool {
+    frame % 4 != 3
+}
+
+/// `kill -9` of the daemon: while it starts, while it works, right after an answer.
+fn kills(plan: &Plan) -> Outcome {
+    let kills = if plan.long { 1000 } else { 40 };
+    let mut chance = Chance::new(plan.seed, "kills");
+    let mut line = Line::start("kills", Link::Direct, most_named);
+    line.sender.rate(300);
+    let mut complaints = Vec::new();
+    for n in 0..kills {
+        if chance.per_cent(25) {
+            std::thread::sleep(chance.millis(0..120));
+        } else {
+            let before = line.book.answers();
+            if eventually(SOON, || (line.book.answers() > before).then_some(())).is_none() {
+                complaints.push(format!("no answer within {SOON:?} after kill {n}:\n{}", line.daemon.log()));
+                break;
+            }
+            std::thread::sleep(chance.millis(0..60));
+        }
+        line.kill();
+    }
+    Outcome { verdict: line.verdict(), complaints, notes: vec![format!("{kills} × kill -9")] }
+}
+
+/// The broker restarts: the first half with persistence, the second half without.
+fn restarts(plan: &Plan) -> Outcome {
+    let restarts = if plan.long { 150 } else { 5 };
+    let mut chance = Chance::new(plan.seed, "restarts");
+    let mut line = Line::start("restarts", Link::Proxied, all_named);
+    let mut away = Away::default();
+    line.sender.rate(500);
+    for n in 0..restarts {
+        std::thread::sleep(chance.millis(50..500));
+        line.broker.restart();
+        away.measure(&line, &format!("persistent restart {n}"), Duration::ZERO);
+    }
+    line.sender.rate(0);
+    std::thread::sleep(Duration::from_millis(300));
+    if eventually(SOON, || (line.book.open() == 0).then_some(())).is_none() {
+        away.complaints.push(format!("{} frames open after the persistent half", line.book.open()));
+    }
+
+    // From here on the broker owes a frame only until it has forgotten it; what it has handed over,
+    // the daemon owes.
+    line.book.forgetful();
+    line.broker.change(Setup::default());
+    line.sender.rate(500);
+    for n in 0..restarts {
+        std::thread::sleep(chance.millis(50..500));
+        line.broker.stop();
+        // The hearer has to be back first: a broker drops what nobody has subscribed to.
+        line.proxy().begin(Fault::Refuse);
+        eventually(SOON, || (!line.hearer.is_ready()).then_some(()));
+        line.broker.resume();
+        if eventually(SOON, || line.hearer.is_ready().then_some(())).is_none() {
+            away.complaints.push("the storm's own hearer is not back".into());
+        }
+        line.proxy().calm();
+        away.measure(&line, &format!("forgetful restart {n}"), Duration::ZERO);
+    }
+    let mut outcome =
+        away.outcome(&line, format!("{restarts} restarts with persistence, {restarts} without"));
+    // A storm in which hardly anything was handed over shows nothing.
+    let figures = &outcome.verdict.figures;
+    let (accepted, owed) = (figures["accepted"].as_u64(), figures["owed"].as_u64());
+    if owed.unwrap_or(0) * 4 < accepted.unwrap_or(0) {
+        outcome.complaints.push(format!("only {owed:?} of {accepted:?} accepted frames are owed"));
+    }
+    outcome
+}
+
+fn faults(plan: &Plan) -> Outcome {
+    link_faults(plan, "faults", Link::Proxied)
+}
+
+fn faults_tls(plan: &Plan) -> Outcome {
+    link_faults(plan, "faults-tls", Link::ProxiedTls)
+}
+
+/// Every kind of link fault equally often, in an order of chance.
+fn link_faults(plan: &Plan, name: &str, link: Link) -> Outcome {
+    let rounds = match (plan.long, link) {
+        (true, _) => 25,
+        (false, Link::ProxiedTls) => 1,
+        (false, _) => 2,
+    };
+    let mut chance = Chance::new(plan.seed, name);
+    let line = Line::start(name, link, most_named);
+    let mut away = Away::default();
+    line.sender.rate(300);
+    for round in 0..rounds {
+        let mut kinds = Fault::ALL;
+        chance.shuffle(&mut kinds);
+        for fault in kinds {
+            std::thread::sleep(chance.millis(100..600));
+            line.proxy().begin(fault);
+            std::thread::sleep(chance.millis(100..900));
+            line.proxy().calm();
+            // Silence is noticed within one and a half keep-alives.
+            let noticing = if fault.is_silent() { KEEP_ALIVE * 3 / 2 } else { Duration::ZERO };
+            away.measure(&line, &format!("{fault:?} in round {round}"), noticing);
+        }
+    }
+    away.outcome(&line, format!("{rounds} × {} kinds of link fault", Fault::ALL.len()))
+}
+
+/// Link faults and broker restarts for minutes: memory must not grow.
+fn soak(plan: &Plan) -> Outcome {
+    let mut chance = Chance::new(plan.seed, "soak");
+    let mut line = Line::start("soak", Link::Proxied, most_named);
+    let mut away = Away::default();
+    let mut samples: Vec<(f64, f64)> = Vec::new();
+    let begun = Instant::now();
+    while begun.elapsed() < plan.soak {
+        line.sender.rate(chance.within(50..800));
+        let kinds = Fault::ALL;
+        let fault = kinds[chance.within(0..kinds.len() as u64) as usize];
+        let noticing = if chance.per_cent(15) {
+            line.broker.restart();
+            Duration::ZERO
+        } else {
+            line.proxy().begin(fault);
+            std::thread::sleep(chance.millis(100..2000));
+            line.proxy().calm();
+            if fault.is_silent() { KEEP_ALIVE * 3 / 2 } else { Duration::ZERO }
+        };
+        away.measure(&line, &format!("soak after {:.0} s", begun.elapsed().as_secs_f32()), noticing);
+        // Good weather for a moment, so that memory is looked at in a state that comes again.
+        line.sender.rate(200);
+        std::thread::sleep(Duration::from_secs(1));
+        samples.push((begun.elapsed().as_secs_f64() / 60.0, line.daemon.memory_kb("VmRSS") as f64));
+    }
+    let mut outcome =
+        away.outcome(&line, format!("{:.1} minutes of weather", plan.soak.as_secs_f32() / 60.0));
+    // The first third warms up: allocator, buffers, memories of ids.
+    let settled = &samples[samples.len() / 3..];
+    let (slope, noise) = slope(settled);
+    let highest = samples.iter().map(|&(_, kb)| kb).fold(0.0, f64::max);
+    outcome.notes.push(format!(
+        "resident {highest:.0} kB at most, slope {slope:.1} ± {noise:.1} kB/min over {} samples",
+        settled.len()
+    ));
+    // Three standard errors, or a page a minute. A short soak still warms up; its slope says nothing.
+    let is_long = plan.soak >= Duration::from_secs(5 * 60);
+    if is_long && slope > (3.0 * noise).max(4.0) {
+        outcome.complaints.push(format!("memory grows by {slope:.1} ± {noise:.1} kB/min"));
+    }
+    outcome
+}
+
+/// Least squares: slope and its standard error.
+fn slope(samples: &[(f64, f64)]) -> (f64, f64) {
+    let n = samples.len() as f64;
+    let mean = |of: fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / n;
+    let (x, y) = (mean(|s| s.0), mean(|s| s.1));
+    let spread: f64 = samples.iter().map(|s| (s.0 - x).powi(2)).sum();
+    let slope = samples.iter().map(|s| (s.0 - x) * (s.1 - y)).sum::<f64>() / spread;
+    let rest: f64 = samples.iter().map(|s| (s.1 - y - slope * (s.0 - x)).powi(2)).sum();
+    (slope, (rest / (n - 2.0) / spread).sqrt())
+}
+
+/// How long the line was away after each blow.
+#[derive(Default)]
+struct Away {
+    longest: Duration,
+    total: Duration,
+    blows: u32,
+    complaints: Vec<String>,
+    /// Bytes of the daemon's log that were looked at.
+    read: usize,
+}
+
+impl Away {
+    /// Waits until the line lives; it must within `noticing`, the wait that the daemon announced, and 2 s.
+    fn measure(&mut self, line: &Line, what: &str, noticing: Duration) {
+        let took = line.live_again();
+        let log = line.daemon.log();
+        let said = announced(&log[self.read..]);
+        self.read = log.len();
+        let allowed = noticing + said + Duration::from_secs(2);
+        match took {
+            Some(took) => {
+                self.longest = self.longest.max(took);
+                self.total += took;
+                self.blows += 1;
+                if took > allowed {
+                    self.complaints.push(format!(
+                        "{what}: live again after {took:.1?}; allowed {allowed:.1?} with a backoff of {said:.1?}"
+                    ));
+                }
+            }
+            None => self.complaints.push(format!("{what}: not live again:\n{log}")),
+        }
+    }
+
+    fn outcome(self, line: &Line, what: String) -> Outcome {
+        let mean = self.total.checked_div(self.blows).unwrap_or_default();
+        let verdict = line.verdict();
+        let notes =
+            vec![what, format!("live again after {mean:.1?} on average, {:.1?} at most", self.longest)];
+        Outcome { verdict, complaints: self.complaints, notes }
+    }
+}
+
+/// The longest wait that the daemon announced in these lines.
+fn announced(log: &str) -> Duration {
+    let waits = log.lines().filter_map(|line| {
+        let (_, rest) = line.split_once("trying again in ")?;
+        rest.split_once(" s")?.0.parse::<f64>().ok()
+    });
+    Duration::from_secs_f64(waits.fold(0.0, f64::max))
+}
