@@ -108,8 +108,14 @@ pub(super) fn unknown_operators(graph: &GraphProto) -> Vec<String> {
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for_each_graph(graph, &mut |graph| {
-        for node in graph.node.iter().filter(|node| !register.contains_key(&node.op_type)) {
-            if seen.insert(node.op_type.clone()) {
+        for node in &graph.node {
+            // tract looks at names only: a standard `Scaler` would be taken for scikit-learn's.
+            let known = match node.domain.as_str() {
+                operators::ml::DOMAIN => operators::ml::has(&node.op_type),
+                "" | "ai.onnx" => register.contains_key(&node.op_type) && !operators::ml::has(&node.op_type),
+                _ => register.contains_key(&node.op_type),
+            };
+            if !known && seen.insert((node.domain.clone(), node.op_type.clone())) {
                 found.push(format!(
                     "{} (node {:?})",
                     operator_name(&node.domain, &node.op_type),
@@ -262,14 +268,31 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_operator_is_named_once_with_its_domain_and_node() {
-        let node = |name: &str| NodeProto {
-            op_type: "Scaler".into(),
-            domain: "ai.onnx.ml".into(),
+    fn every_unknown_operator_is_named_once_with_its_domain_and_node() {
+        let node = |domain: &str, op: &str, name: &str| NodeProto {
+            op_type: op.into(),
+            domain: domain.into(),
             name: name.into(),
             ..NodeProto::default()
         };
-        let graph = GraphProto { node: vec![node("first"), node("second")], ..GraphProto::default() };
-        assert_eq!(unknown_operators(&graph), ["ai.onnx.ml:Scaler (node \"first\")"]);
+        let graph = GraphProto {
+            node: vec![
+                node("ai.onnx.ml", "Scaler", "known"),
+                // tract would run both: it looks at names only.
+                node("", "Scaler", "first"),
+                node("ai.onnx.ml", "Relu", "second"),
+                node("", "Scaler", "third"),
+                node("ai.onnx.ml", "CastMap", "fourth"),
+            ],
+            ..GraphProto::default()
+        };
+        assert_eq!(
+            unknown_operators(&graph),
+            [
+                "Scaler (node \"first\")",
+                "ai.onnx.ml:Relu (node \"second\")",
+                "ai.onnx.ml:CastMap (node \"fourth\")"
+            ]
+        );
     }
 }

@@ -4,9 +4,9 @@
 //! when an operator of ours or a newer tract answers right. Faults that only values can show are
 //! the golden cases' work.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
-use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto};
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto};
 
 /// One entry of the table.
 struct Rule {
@@ -17,7 +17,6 @@ struct Rule {
     instead: &'static str,
 }
 
-const SKLEARN: &str = "take the label as ArgMax of the probabilities";
 const RECURRENT: &str = "export it with the default activations, without clip and input_forget";
 
 const RULES: &[Rule] = &[
@@ -65,29 +64,6 @@ const RULES: &[Rule] = &[
         },
         because: "a Softmax between DequantizeLinear and QuantizeLinear saturates once optimised",
         instead: "leave Softmax out of quantisation (op_types_to_quantize)",
-    },
-    Rule {
-        operator: "TreeEnsembleClassifier",
-        meets: |node, around| {
-            let labels = attribute(node, "classlabels_int64s")
-                .map_or(0, |a| a.ints.len())
-                .max(attribute(node, "classlabels_strings").map_or(0, |a| a.strings.len()));
-            let classes: HashSet<_> =
-                attribute(node, "class_ids").into_iter().flat_map(|a| &a.ints).collect();
-            labels == 2 && classes.len() < 2 && around.used(node.output.first())
-        },
-        because: "the label of a binary ensemble with one weight a leaf is always the first",
-        instead: SKLEARN,
-    },
-    Rule {
-        operator: "ArrayFeatureExtractor",
-        meets: |node, around| {
-            around.elements(node.input.get(1)) == Some(1)
-                && (around.is_output(node.output.first())
-                    || around.consumers(node.output.first()).any(|op| op != "Reshape"))
-        },
-        because: "one index gives the shape (N) instead of (N, 1)",
-        instead: "use Gather, or put a Reshape behind it",
     },
     Rule {
         operator: "SpaceToDepth",
@@ -200,8 +176,6 @@ fn other_activations(node: &NodeProto, default: &[&str]) -> bool {
 struct Surroundings<'g> {
     producers: HashMap<&'g str, &'g NodeProto>,
     consumers: HashMap<&'g str, Vec<&'g str>>,
-    initializers: HashMap<&'g str, &'g TensorProto>,
-    outputs: HashSet<&'g str>,
 }
 
 impl<'g> Surroundings<'g> {
@@ -214,12 +188,7 @@ impl<'g> Surroundings<'g> {
             }
             producers.extend(node.output.iter().map(|output| (output.as_str(), node)));
         }
-        Self {
-            producers,
-            consumers,
-            initializers: graph.initializer.iter().map(|tensor| (tensor.name.as_str(), tensor)).collect(),
-            outputs: graph.output.iter().map(|output| output.name.as_str()).collect(),
-        }
+        Self { producers, consumers }
     }
 
     fn producer(&self, tensor: Option<&String>) -> Option<&str> {
@@ -229,24 +198,6 @@ impl<'g> Surroundings<'g> {
     fn consumers(&self, tensor: Option<&String>) -> impl Iterator<Item = &'g str> {
         let found = tensor.and_then(|name| self.consumers.get(name.as_str()));
         found.cloned().unwrap_or_default().into_iter()
-    }
-
-    fn is_output(&self, tensor: Option<&String>) -> bool {
-        tensor.is_some_and(|name| self.outputs.contains(name.as_str()))
-    }
-
-    fn used(&self, tensor: Option<&String>) -> bool {
-        self.is_output(tensor) || self.consumers(tensor).next().is_some()
-    }
-
-    /// Number of elements, where the tensor is a constant.
-    fn elements(&self, tensor: Option<&String>) -> Option<i64> {
-        let name = tensor?.as_str();
-        let constant = self.initializers.get(name).copied().or_else(|| {
-            let node = self.producers.get(name).filter(|node| node.op_type == "Constant")?;
-            attribute(node, "value")?.t.as_ref()
-        })?;
-        Some(constant.dims.iter().product())
     }
 }
 

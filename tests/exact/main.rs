@@ -1,0 +1,7 @@
+//! Whether the engine answers as the standard and as onnxruntime say, on models that are not ours.
+
+mod cases;
+#[path = "sklearn/sklearn.rs"]
+mod sklearn;
+#[path = "zoo/zoo.rs"]
+mod zoo;
