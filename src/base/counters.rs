@@ -32,6 +32,34 @@ impl Counter {
     }
 }
 
+/// A number that rises and falls.
+#[derive(Debug, Default)]
+pub struct Gauge(AtomicU64);
+
+impl Gauge {
+    /// `n` more.
+    pub fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// `n` less, down to zero: what is only estimated may be taken away twice.
+    pub fn take(&self, n: u64) {
+        let less = |now: u64| Some(now.saturating_sub(n));
+        // The update never refuses.
+        let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+    }
+
+    /// Looked up anew.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
+
+    /// As it is.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Counters of one pipeline, from taking a frame to its settlement.
 #[derive(Debug, Default)]
 pub struct PipelineCounters {

@@ -52,6 +52,8 @@ pub struct Identity {
     pub delivery: u64,
     /// The transport says that it may have delivered this frame before.
     pub redelivered: bool,
+    /// What finds the frame among the recent ones when it is delivered again; 0: it comes once.
+    pub key: u128,
 }
 
 /// 128 bits that name a frame's prediction; equal when the same frame is answered again.

@@ -10,6 +10,7 @@ use super::{Exit, Failure};
 use crate::config::{Config, ConfigError};
 use crate::daemon::{BootError, Daemon};
 use crate::observe;
+use crate::outbox::PlaceError;
 
 /// The daemon: takes frames, decides on the spot, publishes predictions
 ///
@@ -72,7 +73,9 @@ pub(super) fn read_config(path: Option<PathBuf>) -> Result<Config, Failure> {
 fn exit_of(error: &BootError) -> Exit {
     match error {
         BootError::Setup(_) => Exit::Config,
-        BootError::Http { .. } => Exit::Unavailable,
+        // Its holder may be about to end.
+        BootError::Http { .. } | BootError::Outbox(PlaceError::InUse { .. }) => Exit::Unavailable,
+        BootError::Outbox(_) => Exit::Config,
         BootError::Thread(_) => Exit::Software,
     }
 }

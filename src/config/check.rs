@@ -269,10 +269,29 @@ impl Rules<'_, '_> {
             Field::Absent => Some(self.folder.join("outbox")),
             path => self.path(path, "path"),
         };
+        let max_bytes = NonZeroU64::new(*raw.max_bytes.value()?)?;
+        let memory_bytes = match &raw.memory_bytes {
+            Field::Absent => Outbox::default_memory_bytes(max_bytes),
+            Field::Given(memory) if *memory.get_ref() >= max_bytes.get() => {
+                self.complain(
+                    memory.span().start,
+                    format!(
+                        "memory_bytes is {}, and max_bytes is {max_bytes}; memory is a part of the whole, \
+                         and the disk gets the rest",
+                        memory.get_ref()
+                    ),
+                );
+                return None;
+            }
+            memory => NonZeroU64::new(*memory.value()?)?,
+        };
         Some(Outbox {
             path: path?,
-            max_bytes: NonZeroU64::new(*raw.max_bytes.value()?)?,
+            max_bytes,
             when_full: *raw.when_full.value()?,
+            memory_bytes,
+            spill_after: raw.spill_after_ms.value().map(|ms| Duration::from_millis(*ms))?,
+            backlog_per_sec: NonZeroU64::new(*raw.backlog_per_sec.value()?)?,
         })
     }
 

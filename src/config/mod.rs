@@ -131,6 +131,21 @@ pub struct Outbox {
     pub max_bytes: NonZeroU64,
     /// What happens when they are reached.
     pub when_full: OutboxWhenFull,
+    /// Of `max_bytes`, those that may wait in memory.
+    pub memory_bytes: NonZeroU64,
+    /// A prediction that has waited for so long is written to disk.
+    pub spill_after: Duration,
+    /// Predictions a second that come back from disk beside the live ones.
+    pub backlog_per_sec: NonZeroU64,
+}
+
+impl Outbox {
+    /// What `memory_bytes` is where nobody says: enough for some thousand predictions, and most of the
+    /// bound left to the disk.
+    pub fn default_memory_bytes(max_bytes: NonZeroU64) -> NonZeroU64 {
+        const MOST: u64 = 8 << 20;
+        NonZeroU64::new((max_bytes.get() / 4).min(MOST)).unwrap_or(NonZeroU64::MIN)
+    }
 }
 
 /// What the outbox does when it is full.

@@ -15,6 +15,7 @@ use crate::config::{Card, Complaints, Config};
 use crate::engine::{self, Model, ModelError};
 use crate::mqtt::Template;
 use crate::observe::latency::Latencies;
+use crate::outbox::PlaceError;
 use crate::stage::publish::payload::{OriginKind, PayloadContext};
 use crate::stage::{decode, featurize, infer, interpret};
 
@@ -24,6 +25,9 @@ pub enum BootError {
     /// Cards, models and pipelines that cannot be used; every one of them, a line each.
     #[error("{}", .0.join("\n"))]
     Setup(Vec<String>),
+    /// The outbox's folder belongs to somebody else, or is none.
+    #[error(transparent)]
+    Outbox(#[from] PlaceError),
     /// The HTTP port cannot be had.
     #[error("cannot listen on {address} ([http] listen)")]
     Http {

@@ -23,8 +23,10 @@ use crate::config::{Config, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::memory::Memory;
-use crate::observe::{self, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot};
-use crate::outbox::Outbox;
+use crate::observe::{self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot};
+use crate::outbox::{Opened, Outbox};
+use crate::stage::acquire::identity::{self, Identities};
+use crate::stage::acquire::memory::{Memory as RecentFrames, Remembered};
 use crate::stage::acquire::mqtt::{MqttSource, OnTaking, Route};
 use crate::stage::acquire::{Arrival, Intake};
 use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
@@ -41,6 +43,7 @@ pub struct Daemon {
     workers: Threads,
     intake_thread: Threads,
     publish_thread: Threads,
+    keeper_thread: Threads,
     stats_thread: Threads,
     stop_stats: Sender<()>,
     http: Option<observe::http::Server>,
@@ -76,7 +79,19 @@ impl Daemon {
             ordered: pipeline.is_stateful(),
         });
         let lanes = Arc::new(Lanes::new(limits, wake(&intake_handle)));
-        let outbox = Arc::new(Outbox::new(&config.outbox));
+        let counted = pipelines.iter().map(|p| (p.config.name.as_str().into(), p.counters.clone())).collect();
+        let Opened { outbox, keeper, frames } = Outbox::open(
+            &config.outbox,
+            counted,
+            config.broker.max_inflight,
+            SystemClock.now(),
+            identity::random(),
+            wake(&publish_handle),
+        )?;
+        let mut keeper_thread = Threads::default();
+        if let Some(keeper) = keeper {
+            keeper_thread.spawn("outbox", move || keeper.run(&SystemClock)).map_err(BootError::Thread)?;
+        }
         let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
         let notices = Arc::new(Notices::default());
         let publisher = Publisher { outbox: outbox.clone(), counters, wake: Arc::new(wake(&publish_handle)) };
@@ -147,7 +162,16 @@ impl Daemon {
                 publish.wake();
             }
         };
-        let source = mqtt_source(&config, &shared, &intake_handle, Box::new(on_taking));
+        let recent = RecentFrames::of(&config.broker.client_id, &config.outbox.path);
+        if recent.is_none() {
+            log::warn!(
+                "no folder in memory takes a file of ours (/dev/shm, /run): a frame without an id of its own that \
+                 comes again after a restart gets a new id"
+            );
+        }
+        let answered = frames.into_iter().map(|(key, delivery)| Remembered { key, delivery });
+        let identities = Identities::new(recent, answered);
+        let source = mqtt_source(&config, &shared, &intake_handle, Box::new(on_taking), identities);
         let max_payload = pipelines.iter().map(|p| p.config.source.max_payload_bytes.get()).max();
         let intake_thread = connection(
             "intake",
@@ -179,6 +203,7 @@ impl Daemon {
             workers,
             intake_thread,
             publish_thread,
+            keeper_thread,
             stats_thread,
             stop_stats,
             http,
@@ -209,12 +234,20 @@ impl Daemon {
         self.shared.outbox.close();
         for (pipeline, arrival) in self.shared.lanes.drain() {
             self.shared.pipelines[pipeline].counters.lost(Reason::Stopped).bump();
-            // Not settled: its broker delivers it again at the next start.
-            drop(arrival);
+            // Its broker delivers it again at the next start.
+            arrival.ticket.leave();
         }
         self.publish_handle.finish();
         late.extend(self.publish_thread.join(deadline.max(soon())));
         self.publish_handle.end();
+        let unsafe_answers = self.shared.outbox.finish(SystemClock.now(), deadline.max(soon()));
+        if unsafe_answers > 0 {
+            log::warn!(
+                "{unsafe_answers} answer(s) could be neither published nor written to disk; their frames stay with the \
+                 broker"
+            );
+        }
+        late.extend(self.keeper_thread.join(deadline.max(soon())));
         self.intake_handle.finish();
         late.extend(self.intake_thread.join(deadline.max(soon())));
         self.intake_handle.end();
@@ -239,7 +272,13 @@ fn wake(handle: &Handle) -> impl Fn() + Send + Sync + 'static {
     move || handle.wake()
 }
 
-fn mqtt_source(config: &Config, shared: &Shared, handle: &Handle, on_taking: OnTaking) -> MqttSource {
+fn mqtt_source(
+    config: &Config,
+    shared: &Shared,
+    handle: &Handle,
+    on_taking: OnTaking,
+    identities: Identities,
+) -> MqttSource {
     let route = |(index, pipeline): (usize, &Arc<Pipeline>)| {
         let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind;
         Route {
@@ -257,6 +296,7 @@ fn mqtt_source(config: &Config, shared: &Shared, handle: &Handle, on_taking: OnT
         Arc::new(Ledger::new(wake(handle))),
         shared.intake_link.clone(),
         on_taking,
+        identities,
     )
 }
 
@@ -282,7 +322,8 @@ fn connection(
 
 impl Shared {
     fn snapshot(&self) -> Snapshot {
-        let (depth, bytes) = self.outbox.depth();
+        let outbox = self.outbox.depth();
+        let disk = &self.outbox.disk;
         let pipeline = |pipeline: &Arc<Pipeline>| {
             let (frames, bytes) = self.lanes.depth(pipeline.index);
             let card = &pipeline.card;
@@ -305,7 +346,22 @@ impl Shared {
                 LinkView::of("intake", &self.intake_link),
                 LinkView::of("publish", &self.publish_link),
             ],
-            outbox: OutboxView { depth_predictions: depth as u64, bytes, max_bytes: self.outbox.max_bytes() },
+            outbox: OutboxView {
+                depth_predictions: outbox.live as u64 + outbox.stored,
+                bytes: outbox.live_bytes + outbox.stored_bytes,
+                max_bytes: self.outbox.max_bytes(),
+                disk: DiskView {
+                    state: outbox.disk.as_str(),
+                    depth_predictions: outbox.stored,
+                    bytes: outbox.stored_bytes,
+                    written_predictions: disk.written.get(),
+                    written_bytes: disk.written_bytes.get(),
+                    syncs: disk.syncs.get(),
+                    errors: disk.errors.get(),
+                    damaged_bytes: disk.damaged_bytes.get(),
+                    dropped_unnamed: disk.dropped_unnamed.get(),
+                },
+            },
             pipelines: self.pipelines.iter().map(pipeline).collect(),
             memory: Memory::now(),
         }

@@ -219,7 +219,7 @@ impl Way {
                     counters.predictions.bump();
                     pipeline.latencies.record(&prediction.latency);
                     let payload = pipeline.context.prediction_json(prediction, clock_synced);
-                    self.publish(&frame.origin, Kind::Prediction, payload, ticket, clock.now());
+                    self.publish(&frame, Kind::Prediction, payload, ticket, clock.now());
                 }
             }
             Err(error) => {
@@ -236,7 +236,7 @@ impl Way {
                     payload_bytes: too_large.map_or(frame.payload.len(), |too_large| too_large.bytes),
                     redelivered: frame.identity.redelivered,
                 });
-                self.publish(&frame.origin, Kind::Error, payload, ticket, clock.now());
+                self.publish(&frame, Kind::Error, payload, ticket, clock.now());
             }
         }
     }
@@ -300,7 +300,7 @@ impl Way {
         Ok(predictions)
     }
 
-    fn publish(&self, origin: &Origin, kind: Kind, payload: Vec<u8>, ticket: Ticket, now: Micros) {
+    fn publish(&self, frame: &Frame, kind: Kind, payload: Vec<u8>, ticket: Ticket, now: Micros) {
         let publish = &self.pipeline.config.publish;
         let topic = match kind {
             Kind::Prediction => &self.pipeline.topic,
@@ -308,12 +308,13 @@ impl Way {
         };
         self.publisher.publish(Entry {
             pipeline: self.pipeline.index,
-            topic: topic.topic(origin).into(),
+            topic: topic.topic(&frame.origin).into(),
             payload: payload.into(),
             qos: publish.qos,
             // A retained error would greet every later subscriber long after it was mended.
             retain: publish.retain && kind == Kind::Prediction,
             kind,
+            identity: frame.identity,
             ticket,
             queued_at: now,
         });

@@ -5,6 +5,7 @@
 //! caller, who counts it. Not here: what the items are; no stage is known.
 
 pub mod backoff;
+pub mod fail;
 pub mod lanes;
 pub mod threads;
 pub mod ticket;

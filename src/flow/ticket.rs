@@ -1,18 +1,16 @@
 //! A ticket: what a source gave with a frame so as to learn that the frame is settled.
 //!
-//! Promise: a ticket is settled at most once. One that is dropped unsettled (a crash, a stop) leaves
-//! the frame with whoever holds it: an MQTT broker delivers it again.
+//! Promise: a ticket is settled at most once. One that is left or dropped unsettled (a stop, a panic)
+//! leaves the frame with whoever holds it: an MQTT broker delivers it again.
 
 use std::fmt;
 use std::sync::Arc;
 
 /// Names a frame to its source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Receipt {
-    /// The connection that it came on.
-    pub epoch: u64,
-    /// Its place in that connection's order.
-    pub sequence: u64,
+    /// As in the frame's identity: equal when it is delivered again.
+    pub delivery: u64,
 }
 
 /// A source that wants to know what became of its frames.
@@ -21,6 +19,10 @@ pub trait Settlement: Send + Sync {
     fn settled(&self, receipt: Receipt);
     /// The frame has `extra` more answers than were expected: it is settled with the last one.
     fn expect_more(&self, receipt: Receipt, extra: usize);
+    /// The frame will not be answered by this process: it stays with its source.
+    fn left(&self, receipt: Receipt) {
+        let _ = receipt;
+    }
 }
 
 /// The right to settle one frame. Sources that cannot be told (QoS 0) give an empty one.
@@ -38,15 +40,18 @@ impl Ticket {
     }
 
     /// The frame's answer is safe: its source may forget the frame.
-    pub fn settle(self) {
-        if let Some((source, receipt)) = self.0 {
+    pub fn settle(mut self) {
+        if let Some((source, receipt)) = self.0.take() {
             source.settled(receipt);
         }
     }
 
+    /// The frame stays with its source; so does one whose ticket is dropped.
+    pub fn leave(self) {}
+
     /// One ticket for each of a frame's `answers`; the frame is settled with the last of them.
-    pub fn split(self, answers: usize) -> Vec<Ticket> {
-        match self.0 {
+    pub fn split(mut self, answers: usize) -> Vec<Ticket> {
+        match self.0.take() {
             None => (0..answers).map(|_| Ticket(None)).collect(),
             Some((source, receipt)) => {
                 if answers > 1 {
@@ -54,6 +59,14 @@ impl Ticket {
                 }
                 (0..answers).map(|_| Ticket(Some((source.clone(), receipt)))).collect()
             }
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some((source, receipt)) = self.0.take() {
+            source.left(receipt);
         }
     }
 }

@@ -2,35 +2,37 @@
 //!
 //! MQTT 3.1.1 §4.6 wants PUBACKs in receive order. A frame settled early waits here for those before
 //! it. Packet ids belong to one connection: when it ends they are forgotten, and the broker sends
-//! unacknowledged frames again.
+//! unacknowledged frames again. What is known of a frame outlives the connection: one that comes again
+//! while it is being answered is not answered twice, and one that was settled meanwhile is acknowledged
+//! at once.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::flow::fail::{self, Point};
 use crate::flow::{Receipt, Settlement};
 
 #[derive(Debug)]
 struct Taken {
     pkid: u16,
-    /// Answers that are not safe yet.
-    open: usize,
+    frame: Receipt,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    epoch: u64,
-    /// Sequence number of the first of `waiting`.
-    first: u64,
+    /// Received on this connection and not acknowledged, in receive order.
     waiting: VecDeque<Taken>,
+    /// Frames with answers that are not safe yet, and how many. As many as lanes, workers and outbox
+    /// hold.
+    open: HashMap<Receipt, usize>,
+    /// Frames that this process has given up; they are never acknowledged, and taken anew when they
+    /// come again. Few: they come from a stop, or from a mistake of ours.
+    left: HashSet<Receipt>,
 }
 
 impl Inner {
-    fn find(&mut self, receipt: Receipt) -> Option<&mut Taken> {
-        if receipt.epoch != self.epoch {
-            return None;
-        }
-        let index = receipt.sequence.checked_sub(self.first)?;
-        self.waiting.get_mut(index as usize)
+    fn is_settled(&self, frame: Receipt) -> bool {
+        !self.open.contains_key(&frame) && !self.left.contains(&frame)
     }
 }
 
@@ -47,21 +49,40 @@ impl Ledger {
         Self { inner: Mutex::default(), wake: Box::new(wake) }
     }
 
-    /// A frame with `pkid` came; it is settled when `answers` of its answers are safe. With no
-    /// answers at all it may be acknowledged at once.
-    pub fn taken(&self, pkid: u16, answers: usize) -> Receipt {
+    /// A frame came with `pkid`, as delivery `delivery`; it is settled when `answers` of its answers are
+    /// safe. With no answers at all it may be acknowledged at once.
+    pub fn taken(&self, pkid: u16, delivery: u64, answers: usize) -> Receipt {
         let mut inner = self.lock();
-        let sequence = inner.first + inner.waiting.len() as u64;
-        inner.waiting.push_back(Taken { pkid, open: answers });
-        Receipt { epoch: inner.epoch, sequence }
+        let frame = Receipt { delivery };
+        inner.left.remove(&frame);
+        if answers > 0 {
+            inner.open.insert(frame, answers);
+        }
+        inner.waiting.push_back(Taken { pkid, frame });
+        frame
+    }
+
+    /// A frame that this ledger has seen as `delivery` came again, with `pkid`. Whether that is all
+    /// there is to do: it is settled already, or will be by the answers under way. `false`: it was
+    /// given up; take it anew.
+    pub fn taken_again(&self, pkid: u16, delivery: u64) -> bool {
+        let mut inner = self.lock();
+        let frame = Receipt { delivery };
+        if inner.left.contains(&frame) {
+            return false;
+        }
+        inner.waiting.push_back(Taken { pkid, frame });
+        true
     }
 
     /// The packet id to acknowledge next, if the oldest unacknowledged frame is settled.
     pub fn next_ack(&self) -> Option<u16> {
         let mut inner = self.lock();
-        let settled = inner.waiting.pop_front_if(|taken| taken.open == 0)?;
-        inner.first += 1;
-        Some(settled.pkid)
+        let front = inner.waiting.front()?.frame;
+        if !inner.is_settled(front) {
+            return None;
+        }
+        inner.waiting.pop_front().map(|taken| taken.pkid)
     }
 
     /// Frames taken and not yet acknowledged.
@@ -71,10 +92,7 @@ impl Ledger {
 
     /// The connection is gone, and with it the meaning of its packet ids.
     pub fn connection_lost(&self) {
-        let mut inner = self.lock();
-        inner.epoch += 1;
-        inner.first += inner.waiting.len() as u64;
-        inner.waiting.clear();
+        self.lock().waiting.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -85,18 +103,30 @@ impl Ledger {
 impl Settlement for Ledger {
     fn settled(&self, receipt: Receipt) {
         let mut inner = self.lock();
-        let Some(taken) = inner.find(receipt) else { return };
-        taken.open = taken.open.saturating_sub(1);
-        let ready = inner.waiting.front().is_some_and(|front| front.open == 0);
+        let Some(answers) = inner.open.get_mut(&receipt) else { return };
+        *answers -= 1;
+        if *answers > 0 {
+            return;
+        }
+        inner.open.remove(&receipt);
+        let ready = inner.waiting.front().is_some_and(|front| inner.is_settled(front.frame));
         drop(inner);
+        fail::pass(Point::FrameSettled);
         if ready {
             (self.wake)();
         }
     }
 
     fn expect_more(&self, receipt: Receipt, extra: usize) {
-        if let Some(taken) = self.lock().find(receipt) {
-            taken.open += extra;
+        if let Some(answers) = self.lock().open.get_mut(&receipt) {
+            *answers += extra;
+        }
+    }
+
+    fn left(&self, receipt: Receipt) {
+        let mut inner = self.lock();
+        if inner.open.remove(&receipt).is_some() {
+            inner.left.insert(receipt);
         }
     }
 }
@@ -108,7 +138,7 @@ mod tests {
     #[test]
     fn frames_settled_out_of_order_are_acknowledged_in_order() {
         let ledger = Ledger::new(|| {});
-        let receipts: Vec<_> = (1..=3).map(|pkid| ledger.taken(pkid, 1)).collect();
+        let receipts: Vec<_> = (1..=3).map(|pkid| ledger.taken(pkid, pkid.into(), 1)).collect();
         ledger.settled(receipts[2]);
         ledger.settled(receipts[1]);
         assert_eq!(ledger.next_ack(), None);
@@ -120,7 +150,7 @@ mod tests {
     #[test]
     fn a_frame_for_two_pipelines_waits_for_both() {
         let ledger = Ledger::new(|| {});
-        let receipt = ledger.taken(1, 2);
+        let receipt = ledger.taken(1, 10, 2);
         ledger.settled(receipt);
         assert_eq!(ledger.next_ack(), None);
         ledger.expect_more(receipt, 1);
@@ -131,14 +161,43 @@ mod tests {
     }
 
     #[test]
-    fn a_receipt_of_an_older_connection_acknowledges_nothing() {
+    fn a_packet_id_of_an_older_connection_is_not_acknowledged() {
         let ledger = Ledger::new(|| {});
-        let old = ledger.taken(1, 1);
+        let old = ledger.taken(1, 10, 1);
         ledger.connection_lost();
-        let new = ledger.taken(1, 1);
+        let new = ledger.taken(1, 11, 1);
         ledger.settled(old);
         assert_eq!(ledger.next_ack(), None);
         ledger.settled(new);
         assert_eq!(ledger.next_ack(), Some(1));
+        assert_eq!(ledger.next_ack(), None);
+    }
+
+    #[test]
+    fn a_frame_that_comes_again_is_acknowledged_by_the_answer_under_way_or_at_once() {
+        let ledger = Ledger::new(|| {});
+        let receipt = ledger.taken(7, 10, 1);
+        ledger.connection_lost();
+        assert!(ledger.taken_again(7, 10));
+        assert_eq!(ledger.next_ack(), None, "its answer is not safe yet");
+        ledger.settled(receipt);
+        assert_eq!(ledger.next_ack(), Some(7));
+        ledger.connection_lost();
+        assert!(ledger.taken_again(9, 10));
+        assert_eq!(ledger.next_ack(), Some(9), "answered before");
+    }
+
+    #[test]
+    fn a_frame_that_was_left_is_never_acknowledged_and_is_taken_anew() {
+        let ledger = Ledger::new(|| {});
+        let receipt = ledger.taken(7, 10, 2);
+        ledger.left(receipt);
+        ledger.settled(receipt);
+        assert_eq!(ledger.next_ack(), None);
+        ledger.connection_lost();
+        assert!(!ledger.taken_again(7, 10));
+        let again = ledger.taken(7, 10, 1);
+        ledger.settled(again);
+        assert_eq!(ledger.next_ack(), Some(7));
     }
 }

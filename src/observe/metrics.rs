@@ -86,6 +86,15 @@ metrics_table! {
     OUTBOX_DEPTH = Gauge "lineside_outbox_depth_predictions" [] "Predictions that wait for their acknowledgement.";
     OUTBOX_BYTES = Gauge "lineside_outbox_bytes" [] "Bytes of the predictions that wait for their acknowledgement.";
     OUTBOX_MAX_BYTES = Gauge "lineside_outbox_max_bytes" [] "Bytes at which the outbox is full.";
+    DISK_READY = Gauge "lineside_outbox_disk_ready" [] "1 while the disk under the outbox takes predictions.";
+    DISK_DEPTH = Gauge "lineside_outbox_disk_depth_predictions" [] "Predictions on disk.";
+    DISK_BYTES = Gauge "lineside_outbox_disk_bytes" [] "Bytes of the files that hold them.";
+    DISK_WRITTEN = Counter "lineside_outbox_disk_written_total" [] "Predictions written to disk.";
+    DISK_WRITTEN_BYTES = Counter "lineside_outbox_disk_written_bytes_total" [] "Bytes written to disk.";
+    DISK_SYNCS = Counter "lineside_outbox_disk_syncs_total" [] "Groups of predictions made safe on disk.";
+    DISK_ERRORS = Counter "lineside_outbox_disk_errors_total" [] "Operations of the disk that failed.";
+    DISK_DAMAGED = Gauge "lineside_outbox_disk_damaged_bytes" [] "Bytes that belong to no whole prediction.";
+    DROPPED_UNNAMED = Counter "lineside_outbox_dropped_unnamed_total" [] "Predictions dropped to make room whose pipeline is of an earlier configuration.";
     LINK_UP = Gauge "lineside_link_up" ["link"] "1 while connected and, for intake, subscribed.";
     LINK_CONNECTS = Counter "lineside_link_connects_total" ["link"] "Connections that the broker accepted.";
     LINK_FAILURES = Counter "lineside_link_failures_total" ["link"] "Connections lost, and attempts that failed.";
@@ -116,6 +125,20 @@ pub fn render(snapshot: &Snapshot) -> String {
     gauge(&recorder, OUTBOX_DEPTH, &[], snapshot.outbox.depth_predictions as f64);
     gauge(&recorder, OUTBOX_BYTES, &[], snapshot.outbox.bytes as f64);
     gauge(&recorder, OUTBOX_MAX_BYTES, &[], snapshot.outbox.max_bytes as f64);
+    let disk = &snapshot.outbox.disk;
+    gauge(&recorder, DISK_READY, &[], flag(disk.state == "ready"));
+    gauge(&recorder, DISK_DEPTH, &[], disk.depth_predictions as f64);
+    gauge(&recorder, DISK_BYTES, &[], disk.bytes as f64);
+    gauge(&recorder, DISK_DAMAGED, &[], disk.damaged_bytes as f64);
+    for (metric, count) in [
+        (DISK_WRITTEN, disk.written_predictions),
+        (DISK_WRITTEN_BYTES, disk.written_bytes),
+        (DISK_SYNCS, disk.syncs),
+        (DISK_ERRORS, disk.errors),
+        (DROPPED_UNNAMED, disk.dropped_unnamed),
+    ] {
+        counter(&recorder, metric, &[], count);
+    }
     for link in &snapshot.links {
         gauge(&recorder, LINK_UP, &[&link.name], flag(link.up));
         counter(&recorder, LINK_CONNECTS, &[&link.name], link.connects);

@@ -97,6 +97,31 @@ pub struct OutboxView {
     pub bytes: u64,
     /// `[outbox] max_bytes`.
     pub max_bytes: u64,
+    /// The part of them on disk.
+    pub disk: DiskView,
+}
+
+/// The disk under the outbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskView {
+    /// `ready`, `full`, `failing`, `absent`.
+    pub state: &'static str,
+    /// Predictions on disk, those of earlier processes included.
+    pub depth_predictions: u64,
+    /// Bytes of the files that hold them.
+    pub bytes: u64,
+    /// Predictions written since the start.
+    pub written_predictions: u64,
+    /// Bytes written since the start.
+    pub written_bytes: u64,
+    /// Groups made safe since the start.
+    pub syncs: u64,
+    /// Operations that failed.
+    pub errors: u64,
+    /// Bytes that could not be read as predictions.
+    pub damaged_bytes: u64,
+    /// Predictions dropped to make room whose pipeline is not of this configuration.
+    pub dropped_unnamed: u64,
 }
 
 /// The model of a pipeline.
@@ -238,7 +263,20 @@ mod tests {
             uptime: Duration::from_millis(61_500),
             phase: Phase::Running,
             links: vec![LinkView::of("intake", &link), LinkView::of("publish", &link)],
-            outbox: OutboxView { depth_predictions: 5, bytes: 2500, max_bytes: 1 << 26 },
+            outbox: OutboxView {
+                depth_predictions: 5,
+                bytes: 2500,
+                max_bytes: 1 << 26,
+                disk: DiskView {
+                    state: "ready",
+                    depth_predictions: 3,
+                    bytes: 1500,
+                    written_predictions: 7,
+                    written_bytes: 3500,
+                    syncs: 2,
+                    ..DiskView::default()
+                },
+            },
             pipelines: vec![
                 PipelineView::of("screw", model("pitting"), &counters, queue, latencies.view()),
                 PipelineView::of(

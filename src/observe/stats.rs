@@ -64,6 +64,20 @@ struct Outbox {
     depth: u64,
     bytes: u64,
     max_bytes: u64,
+    disk: Disk,
+}
+
+#[derive(Serialize)]
+struct Disk {
+    state: &'static str,
+    depth: u64,
+    bytes: u64,
+    written: u64,
+    written_bytes: u64,
+    syncs: u64,
+    errors: u64,
+    damaged_bytes: u64,
+    dropped_unnamed: u64,
 }
 
 #[derive(Serialize)]
@@ -105,6 +119,7 @@ pub fn stats_json(snapshot: &Snapshot) -> Vec<u8> {
             depth: snapshot.outbox.depth_predictions,
             bytes: snapshot.outbox.bytes,
             max_bytes: snapshot.outbox.max_bytes,
+            disk: disk(&snapshot.outbox.disk),
         },
         links: Named(
             snapshot
@@ -121,6 +136,20 @@ pub fn stats_json(snapshot: &Snapshot) -> Vec<u8> {
             .map(|memory| Memory { resident_bytes: memory.resident_bytes, peak_bytes: memory.peak_bytes }),
     };
     serde_json::to_vec(&stats).expect("memory takes every byte, and every key is text")
+}
+
+fn disk(view: &super::DiskView) -> Disk {
+    Disk {
+        state: view.state,
+        depth: view.depth_predictions,
+        bytes: view.bytes,
+        written: view.written_predictions,
+        written_bytes: view.written_bytes,
+        syncs: view.syncs,
+        errors: view.errors,
+        damaged_bytes: view.damaged_bytes,
+        dropped_unnamed: view.dropped_unnamed,
+    }
 }
 
 fn pipeline(view: &super::PipelineView) -> Pipeline<'_> {
@@ -171,7 +200,12 @@ mod tests {
         assert_eq!(screw["lost_total"], 10);
         assert_eq!(screw["latency_us"]["queue"], json!({"p50": 50, "p99": 99, "max": 100}));
         assert_eq!(screw["latency_us"]["infer"]["max"], 1000);
-        assert_eq!(stats["outbox"], json!({"depth": 5, "bytes": 2500, "max_bytes": 67_108_864}));
+        let disk = json!({"state": "ready", "depth": 3, "bytes": 1500, "written": 7, "written_bytes": 3500,
+            "syncs": 2, "errors": 0, "damaged_bytes": 0, "dropped_unnamed": 0});
+        assert_eq!(
+            stats["outbox"],
+            json!({"depth": 5, "bytes": 2500, "max_bytes": 67_108_864, "disk": disk})
+        );
         assert_eq!(stats["links"]["intake"]["up"], true);
         assert_eq!(stats["memory"]["resident_bytes"], 30_000_000);
     }

@@ -1,19 +1,47 @@
 //! The outbox: predictions on their way out, owned here until the broker has acknowledged them.
 //!
-//! Promise: an entry leaves by [`Outbox::settle`] or by the bound, never because a connection is
-//! gone. Bounded in bytes; a full one drops its oldest or makes workers wait, as configured. The
-//! MQTT client is a pipe that may break: what it had not delivered is handed out again, in order.
-//! Not here: the protocol (`mqtt`), what an entry says (`stage::publish`). Entries live in memory;
-//! frames stay with their broker until their entry is settled, so a crash loses neither.
+//! Promise: an entry leaves by [`Outbox::settle`] or by the bound, never because a connection or a
+//! process is gone. Entries live in memory; those that wait, because the link is down or behind, are
+//! written to a segment log in groups, and their frames are settled by that. The MQTT client is a pipe
+//! that may break: what it had not delivered is handed out again. A disk that fails costs nothing that
+//! was not dropped by choice: entries then wait in memory, and workers behind them.
+//!
+//! - [`record`]: the bytes of a segment; [`log`]: segments, and what order of writes is safe
+//! - [`disk`]: what is asked of a disk; `crash` (tests): every state in which a power cut may leave one
+//! - `queue`: what waits and what is under way; [`policy`]: when to write, and how fast the backlog goes
+//! - [`keeper`]: the thread that writes, reads back and removes; [`place`]: the folder and its lock
+//!
+//! Not here: the protocol (`mqtt`), what an entry says (`stage::publish`).
 
-use std::collections::VecDeque;
+#[cfg(test)]
+mod crash;
+pub mod disk;
+pub mod keeper;
+pub mod log;
+pub mod place;
+pub mod policy;
+mod queue;
+pub mod record;
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::base::Micros;
+use crate::base::counters::{Counter, Gauge, PipelineCounters};
+use crate::base::words::in_words;
+use crate::base::{Identity, Micros, Reason};
 use crate::config::{self, OutboxWhenFull, Qos};
 use crate::flow::Ticket;
+use crate::flow::fail::{self, Point};
+
+pub use keeper::Keeper;
+use log::Log;
+pub use place::{Place, PlaceError};
+use queue::{Queue, size};
 
 /// One message on its way out.
 #[derive(Debug)]
@@ -30,6 +58,8 @@ pub struct Entry {
     pub retain: bool,
     /// A prediction, or a report that there is none.
     pub kind: Kind,
+    /// Which frame it answers.
+    pub identity: Identity,
     /// Settled together with the entry.
     pub ticket: Ticket,
     /// When it was handed in.
@@ -46,7 +76,7 @@ pub enum Kind {
 }
 
 /// Names an entry that is under way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(u64);
 
 /// An entry to send now; it stays in the outbox until its token is settled.
@@ -54,8 +84,8 @@ pub struct Token(u64);
 pub struct Outgoing {
     /// Hand this back when the broker has acknowledged it.
     pub token: Token,
-    /// Index of its pipeline, for counters.
-    pub pipeline: usize,
+    /// Index of its pipeline, for counters; `None`: of an earlier configuration.
+    pub pipeline: Option<usize>,
     /// Where it goes.
     pub topic: Arc<str>,
     /// What it says.
@@ -64,230 +94,325 @@ pub struct Outgoing {
     pub qos: Qos,
     /// Whether the broker keeps it.
     pub retain: bool,
-    /// It was sent before, on a connection that broke.
+    /// It may have been sent before, on a connection that broke or by a process that died.
     pub again: bool,
 }
 
-struct Slot {
-    token: Token,
-    entry: Entry,
-    sent: Sent,
+/// An entry that has left.
+#[derive(Debug)]
+pub struct Settled {
+    /// Index of its pipeline, for counters; `None`: of an earlier configuration.
+    pub pipeline: Option<usize>,
+    /// What it was.
+    pub kind: Kind,
+    /// To be settled; empty where the disk has settled it before.
+    pub ticket: Ticket,
+    /// When it was handed in; `None` where it was read back from disk.
+    pub queued_at: Option<Micros>,
 }
 
+/// How the disk under the outbox is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Sent {
-    Never,
-    UnderWay,
-    /// The connection broke before an acknowledgement came.
-    Unsure,
+#[repr(u8)]
+pub enum DiskState {
+    /// None: entries wait in memory only.
+    Absent,
+    /// Works, as far as is known.
+    Ready,
+    /// `max_bytes` are reached, and `when_full` is `block`.
+    Full,
+    /// The last write failed; it is tried again.
+    Failing,
 }
 
-#[derive(Default)]
-struct Inner {
-    /// In the order of their tokens.
-    slots: VecDeque<Slot>,
-    bytes: u64,
-    under_way: usize,
-    next_token: u64,
-    closed: bool,
-}
+impl DiskState {
+    const ALL: [Self; 4] = [Self::Absent, Self::Ready, Self::Full, Self::Failing];
 
-impl Inner {
-    fn index_of(&self, token: Token) -> Option<usize> {
-        self.slots.binary_search_by_key(&token.0, |slot| slot.token.0).ok()
-    }
-
-    fn remove(&mut self, index: usize) -> Option<Entry> {
-        let slot = self.slots.remove(index)?;
-        self.bytes -= size(&slot.entry);
-        self.under_way -= usize::from(slot.sent == Sent::UnderWay);
-        Some(slot.entry)
+    /// Name in `stats`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Ready => "ready",
+            Self::Full => "full",
+            Self::Failing => "failing",
+        }
     }
 }
 
-/// Bytes that an entry counts for: its text and its own book-keeping.
-fn size(entry: &Entry) -> u64 {
-    (entry.topic.len() + entry.payload.len() + size_of::<Slot>()) as u64
+/// What happened to the disk.
+#[derive(Debug, Default)]
+pub struct DiskCounters {
+    /// Entries on disk, those of earlier processes included.
+    pub entries: Gauge,
+    /// Bytes of all segments.
+    pub bytes: Gauge,
+    /// Entries written since the start.
+    pub written: Counter,
+    /// Bytes written since the start.
+    pub written_bytes: Gauge,
+    /// Groups made safe since the start: each is one sync.
+    pub syncs: Gauge,
+    /// Operations that failed.
+    pub errors: Counter,
+    /// Bytes that belong to no record.
+    pub damaged_bytes: Gauge,
+    /// Entries dropped to make room whose pipeline is unknown, or of an earlier configuration.
+    pub dropped_unnamed: Counter,
 }
 
-/// The queue; shared by workers and the publishing connection.
+/// The outbox at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Depth {
+    /// Entries in memory that are not on disk.
+    pub live: usize,
+    /// Their bytes.
+    pub live_bytes: u64,
+    /// Entries on disk.
+    pub stored: u64,
+    /// Bytes of the segments that hold them.
+    pub stored_bytes: u64,
+    /// How the disk is.
+    pub disk: DiskState,
+}
+
+/// An outbox with its folder.
+pub struct Opened {
+    /// The queue.
+    pub outbox: Arc<Outbox>,
+    /// To be run on a thread of its own; absent where the disk cannot be used.
+    pub keeper: Option<Keeper<disk::Folder>>,
+    /// Key and delivery of the newest frames whose answers are on disk.
+    pub frames: Vec<(u128, u64)>,
+}
+
+/// Frames whose answers are on disk and that the broker may send again after a start: its in-flight
+/// window, generously.
+const FRAMES_RECALLED: usize = 4096;
+
+/// A pipeline's name and counters.
+pub type Counted = (Arc<str>, Arc<PipelineCounters>);
+
+/// The queue; shared by workers, the publishing connection and the [`Keeper`].
 pub struct Outbox {
-    inner: Mutex<Inner>,
+    queue: Mutex<Queue>,
+    /// Room in memory, for workers that wait.
     space: Condvar,
-    max_bytes: u64,
-    when_full: OutboxWhenFull,
+    /// Something to do, for the keeper.
+    work: Condvar,
+    config: config::Outbox,
+    names: Vec<Arc<str>>,
+    counters: Vec<Arc<PipelineCounters>>,
+    disk_state: AtomicU8,
+    /// What the disk did.
+    pub disk: DiskCounters,
 }
 
 impl Outbox {
-    /// An empty outbox with the limits of `[outbox]`.
-    pub fn new(config: &config::Outbox) -> Self {
-        Self {
-            inner: Mutex::default(),
-            space: Condvar::new(),
-            max_bytes: config.max_bytes.get(),
-            when_full: config.when_full,
-        }
-    }
-
-    /// Takes an entry in. Full and `block`: waits for room. Full and `drop_oldest`: hands back
-    /// those that had to go, to be counted and settled. The outbox closed while waiting: hands
-    /// the entry itself back.
-    pub fn append(&self, entry: Entry) -> Vec<Entry> {
-        let mut dropped = Vec::new();
-        let mut inner = self.lock();
-        while inner.bytes + size(&entry) > self.max_bytes && !inner.slots.is_empty() {
-            // What is under way may have arrived already: it is not ours to drop.
-            let oldest = inner.slots.iter().position(|slot| slot.sent != Sent::UnderWay);
-            match (self.when_full, oldest) {
-                (OutboxWhenFull::DropOldest, Some(index)) => dropped.extend(inner.remove(index)),
-                _ if inner.closed => {
-                    dropped.push(entry);
-                    return dropped;
-                }
-                _ => inner = self.space.wait(inner).unwrap_or_else(PoisonError::into_inner),
+    /// The outbox in the folder of `[outbox]`, with what earlier processes left there. A disk that is
+    /// full, read-only or broken is no reason not to answer frames: it is told, and they stay with
+    /// their source until the broker has their answers. `session` differs from that of every earlier
+    /// process. `wake` tells the publishing connection of something to send.
+    pub fn open(
+        config: &config::Outbox,
+        pipelines: Vec<Counted>,
+        max_inflight: u16,
+        now: Micros,
+        session: u64,
+        wake: impl Fn() + Send + 'static,
+    ) -> Result<Opened, PlaceError> {
+        let outbox = Arc::new(Self::new(config, pipelines, max_inflight, now));
+        let opened = Place::take(&config.path).and_then(|place| {
+            let folder = disk::Folder::new(place);
+            let segment_bytes = keeper::segment_bytes(config.max_bytes.get());
+            Log::open(folder, session, segment_bytes)
+                .map_err(|source| PlaceError::Unusable { path: config.path.clone(), source })
+        });
+        let mut log = match opened {
+            Ok(log) => log,
+            Err(error @ PlaceError::Unusable { .. }) => {
+                ::log::error!("{}; predictions wait in memory only", in_words(&error));
+                return Ok(Opened { outbox, keeper: None, frames: Vec::new() });
             }
+            Err(error) => return Err(error),
+        };
+        let frames = log.newest_frames(FRAMES_RECALLED);
+        let keeper = Keeper::new(outbox.clone(), log, wake);
+        let left = outbox.depth();
+        if left.stored > 0 {
+            ::log::info!(
+                "outbox: {} prediction(s), {} bytes, were left in {}; they go out beside the live ones",
+                left.stored,
+                left.stored_bytes,
+                config.path.display()
+            );
         }
-        let token = Token(inner.next_token);
-        inner.next_token += 1;
-        inner.bytes += size(&entry);
-        inner.slots.push_back(Slot { token, entry, sent: Sent::Never });
-        dropped
+        Ok(Opened { outbox, keeper: Some(keeper), frames })
     }
 
-    /// The oldest entry that is not under way; from now on it is.
-    pub fn take(&self) -> Option<Outgoing> {
-        let mut inner = self.lock();
-        if inner.under_way == inner.slots.len() {
-            return None;
+    /// An empty outbox with the limits of `[outbox]`, for these pipelines; of what is read back from
+    /// disk at most half of `max_inflight` is under way at a time. Without a [`Keeper`] it has no disk.
+    pub fn new(config: &config::Outbox, pipelines: Vec<Counted>, max_inflight: u16, now: Micros) -> Self {
+        let stored_at_once = usize::from(max_inflight / 2).max(1);
+        let (names, counters) = pipelines.into_iter().unzip();
+        Self {
+            queue: Mutex::new(Queue::new(config.backlog_per_sec.get(), stored_at_once, now)),
+            space: Condvar::new(),
+            work: Condvar::new(),
+            config: config.clone(),
+            names,
+            counters,
+            disk_state: AtomicU8::new(DiskState::Absent as u8),
+            disk: DiskCounters::default(),
         }
-        let slot = inner.slots.iter_mut().find(|slot| slot.sent != Sent::UnderWay)?;
-        let again = slot.sent == Sent::Unsure;
-        slot.sent = Sent::UnderWay;
-        let outgoing = Outgoing {
-            token: slot.token,
-            pipeline: slot.entry.pipeline,
-            topic: slot.entry.topic.clone(),
-            payload: slot.entry.payload.clone(),
-            qos: slot.entry.qos,
-            retain: slot.entry.retain,
-            again,
-        };
-        inner.under_way += 1;
-        Some(outgoing)
+    }
+
+    /// Takes an entry in. When memory is full it waits for the disk; where that does not help, it
+    /// waits for the broker (`block`) or lets the oldest go, counted and settled (`drop_oldest`). An
+    /// entry that still waits when the outbox closes stays with its source.
+    pub fn append(&self, entry: Entry) {
+        fail::pass(Point::AnswerMade);
+        let mut dropped = Vec::new();
+        let mut queue = self.lock();
+        loop {
+            let (entries, bytes) = queue.live();
+            if entries == 0 || bytes + size(&entry) <= self.config.memory_bytes.get() {
+                break;
+            }
+            let drops = self.config.when_full == OutboxWhenFull::DropOldest
+                && matches!(self.disk_state(), DiskState::Absent | DiskState::Failing);
+            if drops && let Some(oldest) = queue.drop_oldest() {
+                dropped.push(oldest);
+                continue;
+            }
+            if queue.closing {
+                entry.ticket.leave();
+                return;
+            }
+            self.work.notify_one();
+            queue = self.space.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        queue.append(entry);
+        let is_down = queue.down_since.is_some();
+        drop(queue);
+        if is_down {
+            // Its source may wait for it to be safe.
+            self.work.notify_one();
+        }
+        for entry in dropped {
+            self.count_dropped(Some(entry.pipeline));
+            entry.ticket.settle();
+        }
+        fail::pass(Point::AnswerQueued);
+    }
+
+    /// The next entry to send; from now on it is under way. Live ones come first, in order; the backlog
+    /// gets its turns.
+    pub fn take(&self, now: Micros) -> Option<Outgoing> {
+        self.lock().take(now, |name| self.index_of(name))
     }
 
     /// The broker has it: the entry leaves, for its ticket to be settled and counted.
-    pub fn settle(&self, token: Token) -> Option<Entry> {
-        let mut inner = self.lock();
-        let index = inner.index_of(token)?;
-        let entry = inner.remove(index);
-        drop(inner);
+    pub fn settle(&self, token: Token) -> Option<Settled> {
+        let mut queue = self.lock();
+        let settled = queue.settle(token, |name| self.index_of(name));
+        let was_stored = settled.as_ref().is_some_and(|settled| settled.queued_at.is_none());
+        let keeper_has_work = !queue.emptied.is_empty();
+        drop(queue);
         self.space.notify_all();
-        entry
+        if was_stored {
+            self.disk.entries.take(1);
+        }
+        if keeper_has_work {
+            self.work.notify_one();
+        }
+        settled
+    }
+
+    /// There is a connection.
+    pub fn connected(&self) {
+        self.lock().down_since = None;
+        self.work.notify_one();
     }
 
     /// The connection is gone: whatever was under way is handed out again, in order.
-    pub fn connection_lost(&self) {
-        let mut inner = self.lock();
-        for slot in inner.slots.iter_mut().filter(|slot| slot.sent == Sent::UnderWay) {
-            slot.sent = Sent::Unsure;
-        }
-        inner.under_way = 0;
-        drop(inner);
+    pub fn connection_lost(&self, now: Micros) {
+        self.lock().connection_lost(now);
         self.space.notify_all();
+        self.work.notify_one();
     }
 
-    /// Nobody will make room any more: waiting workers get their entries back.
+    /// The daemon is stopping: workers that wait for room give up, and nothing of the backlog goes out
+    /// any more.
     pub fn close(&self) {
-        self.lock().closed = true;
+        self.lock().closing = true;
         self.space.notify_all();
+        self.work.notify_one();
     }
 
-    /// Entries and bytes in the outbox, those under way included.
-    pub fn depth(&self) -> (usize, u64) {
-        let inner = self.lock();
-        (inner.slots.len(), inner.bytes)
+    /// The end: the connection is gone for good. What is left in memory is written, if the disk lets us
+    /// until `deadline`, and else stays with its source; then the keeper ends. How many stayed.
+    pub fn finish(&self, now: Micros, deadline: Instant) -> usize {
+        let mut queue = self.lock();
+        queue.connection_lost(now);
+        queue.closing = true;
+        self.work.notify_all();
+        while queue.live().0 > 0 && self.disk_state() != DiskState::Absent {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let waited = self.space.wait_timeout(queue, left.min(Duration::from_millis(20)));
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        let stayed = queue.leave_all();
+        queue.ended = true;
+        drop(queue);
+        self.work.notify_all();
+        stayed
+    }
+
+    /// Whether all in memory is safe, at the broker or on disk.
+    pub fn is_quiet(&self) -> bool {
+        self.lock().is_quiet()
+    }
+
+    /// Entries and bytes, those under way included.
+    pub fn depth(&self) -> Depth {
+        let (live, live_bytes) = self.lock().live();
+        Depth {
+            live,
+            live_bytes,
+            stored: self.disk.entries.get(),
+            stored_bytes: self.disk.bytes.get(),
+            disk: self.disk_state(),
+        }
     }
 
     /// `[outbox] max_bytes`.
     pub fn max_bytes(&self) -> u64 {
-        self.max_bytes
+        self.config.max_bytes.get()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::num::NonZeroU64;
-    use std::path::PathBuf;
-
-    fn outbox(entries: u64, when_full: OutboxWhenFull) -> Outbox {
-        Outbox::new(&config::Outbox {
-            path: PathBuf::new(),
-            max_bytes: NonZeroU64::new(entries * size(&entry(0))).unwrap(),
-            when_full,
-        })
+    fn disk_state(&self) -> DiskState {
+        DiskState::ALL[usize::from(self.disk_state.load(Ordering::Relaxed))]
     }
 
-    fn entry(pipeline: usize) -> Entry {
-        Entry {
-            pipeline,
-            topic: "t".into(),
-            payload: Bytes::from_static(b"{}"),
-            qos: Qos::AtLeastOnce,
-            retain: false,
-            kind: Kind::Prediction,
-            ticket: Ticket::none(),
-            queued_at: Micros(0),
+    fn set_disk_state(&self, state: DiskState) {
+        self.disk_state.store(state as u8, Ordering::Relaxed);
+    }
+
+    fn index_of(&self, name: &str) -> Option<usize> {
+        self.names.iter().position(|known| &**known == name)
+    }
+
+    fn count_dropped(&self, pipeline: Option<usize>) {
+        match pipeline {
+            Some(pipeline) => self.counters[pipeline].lost(Reason::OutboxDropOldest).bump(),
+            None => self.disk.dropped_unnamed.bump(),
         }
     }
 
-    #[test]
-    fn a_lost_connection_hands_everything_out_again_in_order_and_marked() {
-        let outbox = outbox(9, OutboxWhenFull::DropOldest);
-        for pipeline in 0..3 {
-            assert!(outbox.append(entry(pipeline)).is_empty());
-        }
-        let first = outbox.take().unwrap();
-        let second = outbox.take().unwrap();
-        assert!(!first.again && !second.again);
-        assert_eq!(outbox.settle(second.token).unwrap().pipeline, 1);
-        outbox.connection_lost();
-        let again = outbox.take().unwrap();
-        assert_eq!((again.token, again.again), (first.token, true));
-        assert!(!outbox.take().unwrap().again);
-        assert!(outbox.take().is_none());
-        assert!(outbox.settle(second.token).is_none(), "an acknowledgement counts once");
-    }
-
-    #[test]
-    fn a_full_outbox_drops_its_oldest_but_nothing_that_is_under_way() {
-        let outbox = outbox(2, OutboxWhenFull::DropOldest);
-        outbox.append(entry(0));
-        outbox.append(entry(1));
-        let under_way = outbox.take().unwrap();
-        let dropped = outbox.append(entry(2));
-        assert_eq!(dropped.iter().map(|entry| entry.pipeline).collect::<Vec<_>>(), [1]);
-        assert_eq!(outbox.settle(under_way.token).unwrap().pipeline, 0);
-        assert_eq!(outbox.depth(), (1, size(&entry(2))));
-    }
-
-    #[test]
-    fn a_blocked_worker_goes_on_when_there_is_room_and_gets_its_entry_back_at_the_end() {
-        let outbox = outbox(1, OutboxWhenFull::Block);
-        outbox.append(entry(0));
-        std::thread::scope(|scope| {
-            let worker = scope.spawn(|| outbox.append(entry(1)));
-            let sent = outbox.take().unwrap();
-            outbox.settle(sent.token).unwrap();
-            assert!(worker.join().unwrap().is_empty());
-            let worker = scope.spawn(|| outbox.append(entry(2)));
-            outbox.close();
-            assert_eq!(worker.join().unwrap()[0].pipeline, 2);
-        });
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -5,6 +5,7 @@
 //! Not here: what the bytes mean (`decode`).
 
 pub mod identity;
+pub mod memory;
 pub mod mqtt;
 
 use std::sync::Arc;
@@ -59,6 +60,11 @@ impl Intake {
         counters.redelivered.add(u64::from(redelivered));
     }
 
+    /// A frame came again that is being answered, or has been: count that.
+    pub fn count_again(&self, pipeline: usize) {
+        self.counters[pipeline].redelivered.bump();
+    }
+
     /// Queues the arrival. `Some`: there is no room and the source is to wait and try again.
     pub fn push(&self, pipeline: usize, arrival: Arrival) -> Option<Arrival> {
         let bytes = arrival.frame.payload.len() + OVERHEAD_BYTES;
@@ -73,7 +79,7 @@ impl Intake {
             Pushed::Refused(arrival) if self.is_stopping() => {
                 // Its ticket is not settled: the broker keeps the frame for the next start.
                 self.counters[pipeline].lost(Reason::Stopped).bump();
-                drop(arrival);
+                arrival.ticket.leave();
                 None
             }
             Pushed::Refused(arrival) => {

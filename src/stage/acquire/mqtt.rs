@@ -13,12 +13,13 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::identity::Identities;
+use super::identity::{Identities, Seen};
 use super::{Arrival, Intake, TooLarge};
 use crate::base::counters::LinkCounters;
 use crate::base::{Clock, Frame, Identity, Micros, Origin, SystemClock};
 use crate::config::Qos;
 use crate::flow::Ticket;
+use crate::flow::fail::{self, Point};
 use crate::mqtt::packet::{Packet, PubAck, Publish, QoS, Subscribe, SubscribeFilter, SubscribeReasonCode};
 use crate::mqtt::{Filter, Greeting, Incoming, Ledger, LinkError, Oversize, Role, link};
 
@@ -89,10 +90,8 @@ impl MqttSource {
         ledger: Arc<Ledger>,
         link: Arc<LinkCounters>,
         on_taking: OnTaking,
+        identities: Identities,
     ) -> Self {
-        // The date in microseconds: two starts of one device never share a number, unless its clock
-        // is set back to the very microsecond.
-        let start = SystemClock.wall().0 << 8;
         Self {
             client_id,
             routes,
@@ -100,7 +99,7 @@ impl MqttSource {
             ledger,
             link,
             on_taking,
-            identities: Identities::new(start),
+            identities,
             subscription: Subscription::None,
             retained: HashMap::new(),
             held: VecDeque::new(),
@@ -162,21 +161,21 @@ impl MqttSource {
 
     fn publish(&mut self, now: Micros, publish: &Publish) {
         let pkid = (publish.qos != QoS::AtMostOnce).then_some(publish.pkid);
+        let named = self.identities.identify(&publish.topic, &publish.payload, pkid, publish.dup);
         if publish.retain && self.was_taken(publish) {
             if let Some(pkid) = pkid {
-                self.ledger.taken(pkid, 0);
+                self.ledger.taken(pkid, named.0.delivery, 0);
             }
             return;
         }
-        let identity = self.identities.identify(&publish.topic, &publish.payload, pkid, publish.dup);
         let bytes = publish.payload.len();
-        self.deliver(now, &publish.topic, &publish.payload, bytes, pkid, identity);
+        self.deliver(now, &publish.topic, &publish.payload, bytes, pkid, named);
     }
 
     fn oversize(&mut self, now: Micros, oversize: &Oversize) {
         let Oversize { topic, pkid, dup, payload_bytes } = oversize;
-        let identity = self.identities.identify(topic, &payload_bytes.to_le_bytes(), *pkid, *dup);
-        self.deliver(now, topic, &Bytes::new(), *payload_bytes, *pkid, identity);
+        let named = self.identities.identify(topic, &payload_bytes.to_le_bytes(), *pkid, *dup);
+        self.deliver(now, topic, &Bytes::new(), *payload_bytes, *pkid, named);
     }
 
     fn deliver(
@@ -186,14 +185,22 @@ impl MqttSource {
         payload: &Bytes,
         bytes: usize,
         pkid: Option<u16>,
-        identity: Identity,
+        (identity, seen): (Identity, Seen),
     ) {
+        fail::pass(Point::FrameTaken);
         let wanted: Vec<(&Route, Origin)> =
             self.routes.iter().filter_map(|route| Some((route, route.filter.matches(topic)?))).collect();
         if wanted.is_empty() {
             self.link.unmatched.bump();
         }
-        let receipt = pkid.map(|pkid| self.ledger.taken(pkid, wanted.len()));
+        // Answered already, or about to be: neither a second inference nor a second place in a window.
+        if let (Seen::Here, Some(pkid)) = (seen, pkid)
+            && self.ledger.taken_again(pkid, identity.delivery)
+        {
+            wanted.iter().for_each(|(route, _)| self.intake.count_again(route.pipeline));
+            return;
+        }
+        let receipt = pkid.map(|pkid| self.ledger.taken(pkid, identity.delivery, wanted.len()));
         let acquired_at = SystemClock.wall();
         for (route, origin) in wanted {
             let too_large = (bytes > route.max_payload_bytes)
@@ -236,6 +243,9 @@ impl Role for MqttSource {
                 "intake connection: the broker has forgotten our session; frames published meanwhile did not reach us"
             );
         }
+        if !session_present {
+            self.identities.new_session();
+        }
         // Also with a session: a broker may have kept the session and lost a subscription.
         self.subscribe(out);
     }
@@ -264,6 +274,8 @@ impl Role for MqttSource {
         }
         while let Some(pkid) = self.ledger.next_ack() {
             link::encode(&Packet::PubAck(PubAck::new(pkid)), out);
+            self.identities.acknowledged(pkid);
+            fail::pass(Point::FrameAcknowledged);
         }
         if matches!(self.subscription, Subscription::Refused { again_at } if now >= again_at) {
             self.subscribe(out);
@@ -321,7 +333,9 @@ mod tests {
         let routes = filters.iter().enumerate().map(route).collect();
         let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
         let ledger = Arc::new(Ledger::new(|| {}));
-        let source = MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), Box::new(|_| {}));
+        let identities = Identities::new(None, []);
+        let source =
+            MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), Box::new(|_| {}), identities);
         Bench { source, lanes, counters, out: BytesMut::new() }
     }
 
@@ -468,15 +482,55 @@ mod tests {
     }
 
     #[test]
-    fn after_a_lost_connection_old_tickets_acknowledge_nothing() {
+    fn after_a_lost_connection_old_tickets_settle_their_frame_and_no_other() {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         bench.receive("t", 1, "x");
         let old = bench.take();
         bench.source.disconnected();
-        bench.receive("t", 1, "x");
+        bench.receive("t", 1, "another frame, in a new session");
         old.ticket.settle();
         assert!(bench.acks().is_empty());
         bench.take().ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+    }
+
+    #[test]
+    fn a_frame_that_comes_again_is_not_answered_twice_by_one_process() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        let again = |bench: &mut Bench| {
+            bench.source.disconnected();
+            let mut publish = Publish::new("t", QoS::AtLeastOnce, "x");
+            (publish.pkid, publish.dup) = (1, true);
+            bench.receive_packet(Packet::Publish(publish));
+        };
+        bench.receive("t", 1, "x");
+        again(&mut bench);
+        assert!(bench.acks().is_empty(), "its answer is not safe yet");
+        let first = bench.take();
+        assert_eq!(bench.lanes.depth(0).0, 0, "it waits once");
+        first.ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+        again(&mut bench);
+        assert_eq!(bench.acks(), [1], "our PUBACK was lost: it has its answer");
+        assert_eq!(bench.lanes.depth(0).0, 0);
+        assert_eq!((bench.counters[0].frames.get(), bench.counters[0].redelivered.get()), (1, 2));
+    }
+
+    #[test]
+    fn a_frame_that_was_left_unanswered_is_answered_when_it_comes_again() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive("t", 1, "x");
+        let first = bench.take();
+        let delivery = first.frame.identity.delivery;
+        first.ticket.leave();
+        bench.source.disconnected();
+        let mut publish = Publish::new("t", QoS::AtLeastOnce, "x");
+        (publish.pkid, publish.dup) = (1, true);
+        bench.receive_packet(Packet::Publish(publish));
+        let again = bench.take();
+        assert_eq!(again.frame.identity.delivery, delivery);
+        assert!(again.frame.identity.redelivered);
+        again.ticket.settle();
         assert_eq!(bench.acks(), [1]);
     }
 }

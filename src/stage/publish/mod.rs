@@ -13,10 +13,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 use crate::base::counters::{LinkCounters, PipelineCounters};
-use crate::base::{Micros, Reason};
+use crate::base::{Clock, Micros, SystemClock};
 use crate::config::Qos;
 use crate::mqtt::packet::{LastWill, Packet, Publish, QoS};
 use crate::mqtt::{Greeting, Incoming, LinkError, Role, link};
+use crate::flow::fail::{self, Point};
 use crate::outbox::{Entry, Kind, Outbox, Token};
 
 /// Encoded bytes after which the socket gets its turn.
@@ -87,13 +88,9 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Queues a message. Waits for room when the outbox is set to `block`; what `drop_oldest` lets
-    /// go is counted, and its frame settled: that loss was chosen.
+    /// Queues a message; waits for room where [`Outbox::append`] does.
     pub fn publish(&self, entry: Entry) {
-        for dropped in self.outbox.append(entry) {
-            self.counters[dropped.pipeline].lost(Reason::OutboxDropOldest).bump();
-            dropped.ticket.settle();
-        }
+        self.outbox.append(entry);
         (self.wake)();
     }
 }
@@ -196,16 +193,19 @@ impl Outlet {
 
     fn pump_outbox(&mut self, now: Micros, out: &mut BytesMut) {
         while out.len() < PORTION_BYTES && self.under_way.len() < self.max_inflight {
-            let Some(mut outgoing) = self.publisher.outbox.take() else { return };
+            let Some(mut outgoing) = self.publisher.outbox.take(now) else { return };
             if outgoing.again {
                 let mut payload = outgoing.payload.to_vec();
                 payload::mark_resent(&mut payload);
                 outgoing.payload = payload.into();
-                self.publisher.counters[outgoing.pipeline].resent.bump();
+                if let Some(pipeline) = outgoing.pipeline {
+                    self.publisher.counters[pipeline].resent.bump();
+                }
             }
             let token = outgoing.token;
             let under_way = (outgoing.qos == Qos::AtLeastOnce).then_some(UnderWay::Entry(token));
             self.send(&outgoing.topic, outgoing.payload, outgoing.retain, under_way, out);
+            fail::pass(Point::AnswerSent);
             if under_way.is_none() {
                 // At QoS 0 nobody answers: handed to the network is all that can be known.
                 self.settle(now, token);
@@ -214,12 +214,15 @@ impl Outlet {
     }
 
     fn settle(&mut self, now: Micros, token: Token) {
-        let Some(entry) = self.publisher.outbox.settle(token) else { return };
-        if entry.kind == Kind::Prediction {
-            self.publisher.counters[entry.pipeline].settled.bump();
-            (self.on_settled)(entry.pipeline, now.since(entry.queued_at));
+        let Some(settled) = self.publisher.outbox.settle(token) else { return };
+        if let (Some(pipeline), Kind::Prediction) = (settled.pipeline, settled.kind) {
+            self.publisher.counters[pipeline].settled.bump();
+            // How long the backlog waited says nothing of the broker.
+            if let Some(queued_at) = settled.queued_at {
+                (self.on_settled)(pipeline, now.since(queued_at));
+            }
         }
-        entry.ticket.settle();
+        settled.ticket.settle();
     }
 }
 
@@ -238,12 +241,14 @@ impl Role for Outlet {
     fn connected(&mut self, _: Micros, _: bool, _: &mut BytesMut) {
         self.notices.lock().is_news = true;
         self.link.up.store(1, Ordering::Relaxed);
+        self.publisher.outbox.connected();
     }
 
     fn received(&mut self, now: Micros, incoming: Incoming, _: &mut BytesMut) -> Result<(), LinkError> {
         let Incoming::Packet(Packet::PubAck(ack)) = incoming else {
             return Err(LinkError::Protocol("a packet that does not belong on this connection"));
         };
+        fail::pass(Point::AnswerAcknowledged);
         match self.under_way.remove(&ack.pkid) {
             Some(UnderWay::Entry(token)) => self.settle(now, token),
             Some(UnderWay::Availability(availability)) => {
@@ -261,24 +266,25 @@ impl Role for Outlet {
     }
 
     fn is_done(&mut self) -> bool {
-        let (left, _) = self.publisher.outbox.depth();
-        if left == 0 {
+        let quiet = self.publisher.outbox.is_quiet();
+        if quiet {
             self.notices.set_availability(Availability::Stopped);
         }
         let connected = self.link.up.load(Ordering::Relaxed) == 1;
-        left == 0 && (self.said_stopped || !connected)
+        quiet && (self.said_stopped || !connected)
     }
 
     fn disconnected(&mut self) {
         self.link.up.store(0, Ordering::Relaxed);
         self.under_way.clear();
-        self.publisher.outbox.connection_lost();
+        self.publisher.outbox.connection_lost(SystemClock.now());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::Identity;
     use crate::config::{self, OutboxWhenFull};
     use crate::flow::Ticket;
     use crate::mqtt::packet::PubAck;
@@ -293,13 +299,19 @@ mod tests {
     }
 
     fn bench() -> Bench {
-        let outbox = Outbox::new(&config::Outbox {
+        let config = config::Outbox {
             path: "outbox".into(),
             max_bytes: NonZeroU64::new(1 << 20).unwrap(),
             when_full: OutboxWhenFull::Block,
-        });
+            memory_bytes: NonZeroU64::new(1 << 19).unwrap(),
+            spill_after: std::time::Duration::from_secs(1),
+            backlog_per_sec: NonZeroU64::new(1000).unwrap(),
+        };
+        let counters: Arc<PipelineCounters> = Arc::default();
+        let pipelines = vec![("p".into(), counters.clone())];
+        let outbox = Outbox::new(&config, pipelines, MAX_INFLIGHT, Micros(0));
         let publisher =
-            Publisher { outbox: Arc::new(outbox), counters: vec![Arc::default()], wake: Arc::new(|| {}) };
+            Publisher { outbox: Arc::new(outbox), counters: vec![counters], wake: Arc::new(|| {}) };
         let notices = Arc::new(Notices::default());
         let outlet = Outlet::new(
             "press",
@@ -322,6 +334,7 @@ mod tests {
                 qos,
                 retain: false,
                 kind: Kind::Prediction,
+                identity: Identity { delivery: 0, redelivered: false, key: 0 },
                 ticket: Ticket::none(),
                 queued_at: Micros(0),
             });

@@ -1,0 +1,350 @@
+//! The queue as a machine without disk and threads: what waits in memory, what was read back from disk,
+//! what is under way.
+//!
+//! Promise: an entry leaves by its acknowledgement, by a drop that is handed back to be counted, or by
+//! being safe on disk. Live entries go in order and before the backlog, which gets its turns at its
+//! pace; what a broken connection may have delivered goes out again, first of its kind.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::policy::{BACKLOG_TURN, Pace, Waiting};
+use super::record::Record;
+use super::{Entry, Outgoing, Settled, Token};
+use crate::base::{Micros, UnixMicros};
+use crate::flow::Ticket;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sent {
+    Never,
+    UnderWay,
+    /// The connection broke before an acknowledgement came.
+    Unsure,
+}
+
+/// An entry in memory.
+struct Live {
+    token: Token,
+    entry: Entry,
+    sent: Sent,
+    /// It is in the group that is being written.
+    writing: bool,
+}
+
+impl Live {
+    fn waits(&self) -> bool {
+        self.sent != Sent::UnderWay && !self.writing
+    }
+}
+
+/// A record that was read back.
+struct Stored {
+    token: Token,
+    segment: u64,
+    record: Record,
+    sent: Sent,
+}
+
+/// A segment that was read back and has records left.
+struct Loaded {
+    segment: u64,
+    left: usize,
+}
+
+pub(super) struct Queue {
+    /// In the order of their tokens.
+    live: VecDeque<Live>,
+    live_bytes: u64,
+    live_under_way: usize,
+    /// In the order of their tokens.
+    stored: VecDeque<Stored>,
+    stored_under_way: usize,
+    loaded: Vec<Loaded>,
+    /// Segments without records left, to be removed.
+    pub(super) emptied: Vec<u64>,
+    next_token: u64,
+    turn: u32,
+    pace: Pace,
+    stored_at_once: usize,
+    pub(super) down_since: Option<Micros>,
+    pub(super) closing: bool,
+    /// The keeper is to end.
+    pub(super) ended: bool,
+}
+
+/// Bytes that an entry counts for: its text and its own book-keeping.
+pub(super) fn size(entry: &Entry) -> u64 {
+    (entry.topic.len() + entry.payload.len() + size_of::<Live>()) as u64
+}
+
+impl Queue {
+    /// Down since `now`. At most `stored_at_once` of the backlog are under way at a time.
+    pub(super) fn new(backlog_per_sec: u64, stored_at_once: usize, now: Micros) -> Self {
+        Self {
+            live: VecDeque::new(),
+            live_bytes: 0,
+            live_under_way: 0,
+            stored: VecDeque::new(),
+            stored_under_way: 0,
+            loaded: Vec::new(),
+            emptied: Vec::new(),
+            next_token: 0,
+            turn: 0,
+            pace: Pace::new(backlog_per_sec),
+            stored_at_once,
+            down_since: Some(now),
+            closing: false,
+            ended: false,
+        }
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        Token(self.next_token)
+    }
+
+    /// Entries and bytes in memory that are not on disk.
+    pub(super) fn live(&self) -> (usize, u64) {
+        (self.live.len(), self.live_bytes)
+    }
+
+    /// Records read back, and how many of them wait to be sent.
+    pub(super) fn stored(&self) -> (usize, usize) {
+        (self.stored.len(), self.stored.len() - self.stored_under_way)
+    }
+
+    /// Whether everything in memory has been acknowledged or written.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.live.is_empty() && self.stored_under_way == 0
+    }
+
+    pub(super) fn append(&mut self, entry: Entry) {
+        let token = self.token();
+        self.live_bytes += size(&entry);
+        self.live.push_back(Live { token, entry, sent: Sent::Never, writing: false });
+    }
+
+    /// Takes out the oldest entry in memory that waits; what is under way may have arrived already: it
+    /// is not ours to drop.
+    pub(super) fn drop_oldest(&mut self) -> Option<Entry> {
+        let index = self.live.iter().position(Live::waits)?;
+        self.remove_live(index)
+    }
+
+    fn remove_live(&mut self, index: usize) -> Option<Entry> {
+        let live = self.live.remove(index)?;
+        self.live_bytes -= size(&live.entry);
+        self.live_under_way -= usize::from(live.sent == Sent::UnderWay);
+        Some(live.entry)
+    }
+
+    /// The next entry to send; from now on it is under way.
+    pub(super) fn take(&mut self, now: Micros, index_of: impl Fn(&str) -> Option<usize>) -> Option<Outgoing> {
+        self.turn = self.turn.wrapping_add(1);
+        let backlog_first = self.turn.is_multiple_of(BACKLOG_TURN);
+        if backlog_first && let Some(outgoing) = self.take_stored(now, &index_of) {
+            return Some(outgoing);
+        }
+        self.take_live().or_else(|| self.take_stored(now, &index_of))
+    }
+
+    fn take_live(&mut self) -> Option<Outgoing> {
+        if self.live_under_way == self.live.len() {
+            return None;
+        }
+        let live = self.live.iter_mut().find(|live| live.waits())?;
+        let again = live.sent == Sent::Unsure;
+        live.sent = Sent::UnderWay;
+        self.live_under_way += 1;
+        Some(Outgoing {
+            token: live.token,
+            pipeline: Some(live.entry.pipeline),
+            topic: live.entry.topic.clone(),
+            payload: live.entry.payload.clone(),
+            qos: live.entry.qos,
+            retain: live.entry.retain,
+            again,
+        })
+    }
+
+    fn take_stored(&mut self, now: Micros, index_of: impl Fn(&str) -> Option<usize>) -> Option<Outgoing> {
+        let none_waits = self.stored_under_way == self.stored.len();
+        let enough = self.stored_under_way >= self.stored_at_once;
+        if none_waits || enough || self.closing || self.pace.allowed(now) == 0 {
+            return None;
+        }
+        let stored = self.stored.iter_mut().find(|stored| stored.sent != Sent::UnderWay)?;
+        let again = stored.sent == Sent::Unsure || stored.record.sent_before;
+        stored.sent = Sent::UnderWay;
+        self.stored_under_way += 1;
+        self.pace.spend();
+        Some(Outgoing {
+            token: stored.token,
+            pipeline: index_of(&stored.record.pipeline),
+            topic: stored.record.topic.clone(),
+            payload: stored.record.payload.clone(),
+            qos: stored.record.qos,
+            retain: stored.record.retain,
+            again,
+        })
+    }
+
+    /// Whether the backlog has something to send at this moment.
+    pub(super) fn backlog_is_due(&mut self, now: Micros) -> bool {
+        let (_, waiting) = self.stored();
+        self.down_since.is_none() && waiting > 0 && !self.closing && self.pace.allowed(now) > 0
+    }
+
+    /// The broker has it.
+    pub(super) fn settle(
+        &mut self,
+        token: Token,
+        index_of: impl Fn(&str) -> Option<usize>,
+    ) -> Option<Settled> {
+        if let Ok(index) = self.live.binary_search_by_key(&token, |live| live.token) {
+            let Entry { pipeline, kind, ticket, queued_at, .. } = self.remove_live(index)?;
+            return Some(Settled { pipeline: Some(pipeline), kind, ticket, queued_at: Some(queued_at) });
+        }
+        let index = self.stored.binary_search_by_key(&token, |stored| stored.token).ok()?;
+        let stored = self.remove_stored(index)?;
+        Some(Settled {
+            pipeline: index_of(&stored.record.pipeline),
+            kind: stored.record.kind,
+            ticket: Ticket::none(),
+            queued_at: None,
+        })
+    }
+
+    fn remove_stored(&mut self, index: usize) -> Option<Stored> {
+        let stored = self.stored.remove(index)?;
+        self.stored_under_way -= usize::from(stored.sent == Sent::UnderWay);
+        if let Some(at) = self.loaded.iter().position(|loaded| loaded.segment == stored.segment) {
+            self.loaded[at].left -= 1;
+            if self.loaded[at].left == 0 {
+                self.loaded.remove(at);
+                self.emptied.push(stored.segment);
+            }
+        }
+        Some(stored)
+    }
+
+    /// The connection is gone: whatever was under way is handed out again, in order.
+    pub(super) fn connection_lost(&mut self, now: Micros) {
+        for live in self.live.iter_mut().filter(|live| live.sent == Sent::UnderWay) {
+            live.sent = Sent::Unsure;
+        }
+        for stored in self.stored.iter_mut().filter(|stored| stored.sent == Sent::UnderWay) {
+            stored.sent = Sent::Unsure;
+        }
+        self.live_under_way = 0;
+        self.stored_under_way = 0;
+        self.down_since.get_or_insert(now);
+    }
+
+    /// What the decision to write looks at; `None`: nothing waits in memory.
+    pub(super) fn waiting(&self, memory_max: u64) -> Option<Waiting> {
+        let oldest = self.live.iter().find(|live| live.waits())?.entry.queued_at;
+        Some(Waiting {
+            down_since: self.down_since,
+            oldest,
+            memory_is_short: self.live_bytes > memory_max / 2,
+            closing: self.closing,
+        })
+    }
+
+    /// The oldest entries that wait, as records of about `max_bytes` in all; until [`Queue::written`]
+    /// nobody else gets them.
+    pub(super) fn begin_write(
+        &mut self,
+        max_bytes: u64,
+        names: &[Arc<str>],
+        now: Micros,
+        wall: UnixMicros,
+    ) -> Vec<Record> {
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        for live in self.live.iter_mut().filter(|live| live.waits()) {
+            let entry = &live.entry;
+            let age_us = now.since(entry.queued_at).as_micros() as u64;
+            let record = Record {
+                pipeline: names[entry.pipeline].clone(),
+                topic: entry.topic.clone(),
+                payload: entry.payload.clone(),
+                qos: entry.qos,
+                retain: entry.retain,
+                kind: entry.kind,
+                sent_before: live.sent == Sent::Unsure,
+                key: entry.identity.key,
+                delivery: entry.identity.delivery,
+                at: UnixMicros(wall.0.saturating_sub(age_us)),
+            };
+            bytes += record.bytes() as u64;
+            if bytes > max_bytes && !group.is_empty() {
+                break;
+            }
+            live.writing = true;
+            group.push(record);
+        }
+        group
+    }
+
+    /// The group is on disk: the tickets of its entries, to be settled. Or it is not, and all waits as
+    /// before.
+    pub(super) fn written(&mut self, is_safe: bool) -> Vec<Ticket> {
+        let mut tickets = Vec::new();
+        if is_safe {
+            let (written, kept) = std::mem::take(&mut self.live).into_iter().partition(|live| live.writing);
+            self.live = kept;
+            let written: VecDeque<Live> = written;
+            for live in written {
+                self.live_bytes -= size(&live.entry);
+                tickets.push(live.entry.ticket);
+            }
+        } else {
+            self.live.iter_mut().for_each(|live| live.writing = false);
+        }
+        tickets
+    }
+
+    /// Takes in what a segment holds. `maybe_sent`: an earlier process wrote it, and may have sent it.
+    pub(super) fn load(&mut self, segment: u64, records: Vec<Record>, maybe_sent: bool) {
+        if records.is_empty() {
+            self.emptied.push(segment);
+            return;
+        }
+        self.loaded.push(Loaded { segment, left: records.len() });
+        for mut record in records {
+            record.sent_before |= maybe_sent;
+            let token = self.token();
+            self.stored.push_back(Stored { token, segment, record, sent: Sent::Never });
+        }
+    }
+
+    pub(super) fn is_loaded(&self, segment: u64) -> bool {
+        self.loaded.iter().any(|loaded| loaded.segment == segment) || self.emptied.contains(&segment)
+    }
+
+    /// Whether a record of `segment` is under way: it is not ours to drop.
+    pub(super) fn has_under_way(&self, segment: u64) -> bool {
+        self.stored.iter().any(|stored| stored.segment == segment && stored.sent == Sent::UnderWay)
+    }
+
+    /// Forgets what was read back of a segment; its records, to be counted.
+    pub(super) fn unload(&mut self, segment: u64) -> Vec<Record> {
+        let (dropped, kept) =
+            std::mem::take(&mut self.stored).into_iter().partition(|stored| stored.segment == segment);
+        self.stored = kept;
+        self.loaded.retain(|loaded| loaded.segment != segment);
+        let dropped: VecDeque<Stored> = dropped;
+        dropped.into_iter().map(|stored| stored.record).collect()
+    }
+
+    /// Everything that is left in memory; its frames stay with their source.
+    pub(super) fn leave_all(&mut self) -> usize {
+        let left = self.live.len();
+        self.live_bytes = 0;
+        self.live_under_way = 0;
+        self.live.drain(..).for_each(|live| live.entry.ticket.leave());
+        left
+    }
+}
