@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod infer;
 pub mod inspect;
+pub mod outbox;
 pub mod replay;
 pub mod run;
 
@@ -44,6 +45,7 @@ enum Verb {
     Infer(infer::Args),
     Inspect(inspect::Args),
     Bench(bench::Args),
+    Outbox(outbox::Args),
     Replay(replay::Args),
     Config(config::Args),
 }
@@ -100,6 +102,7 @@ pub fn main() -> ExitCode {
         Verb::Infer(args) => infer::run(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Bench(args) => bench::run(args),
+        Verb::Outbox(args) => outbox::run(args),
         Verb::Replay(args) => replay::run(args),
         Verb::Config(args) => config::run(args),
     };

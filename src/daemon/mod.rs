@@ -23,7 +23,9 @@ use crate::config::{Config, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::memory::Memory;
-use crate::observe::{self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot};
+use crate::observe::{
+    self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot,
+};
 use crate::outbox::{Opened, Outbox};
 use crate::stage::acquire::identity::{self, Identities};
 use crate::stage::acquire::memory::{Memory as RecentFrames, Remembered};

@@ -166,8 +166,10 @@ mod armed {
 
         #[test]
         fn a_plan_reads_as_documented_and_a_slip_is_refused() {
-            let plan = parse("frame_taken#3=kill; records_write=errno:28:/tmp/full ;records_sync=sleep:5").unwrap();
-            let read: Vec<_> = plan.iter().map(|armed| (armed.point, armed.from_pass, &armed.action)).collect();
+            let plan =
+                parse("frame_taken#3=kill; records_write=errno:28:/tmp/full ;records_sync=sleep:5").unwrap();
+            let read: Vec<_> =
+                plan.iter().map(|armed| (armed.point, armed.from_pass, &armed.action)).collect();
             assert_eq!(
                 read,
                 [
@@ -176,7 +178,13 @@ mod armed {
                     (Point::RecordsSync, 1, &Action::Sleep(Duration::from_millis(5))),
                 ]
             );
-            for slip in ["frame=kill", "frame_taken=die", "frame_taken#0=kill", "frame_taken", "records_write=errno:x"] {
+            for slip in [
+                "frame=kill",
+                "frame_taken=die",
+                "frame_taken#0=kill",
+                "frame_taken",
+                "records_write=errno:x",
+            ] {
                 assert!(parse(slip).is_none(), "{slip}");
             }
             assert!(parse("").unwrap().is_empty());

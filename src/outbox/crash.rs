@@ -162,7 +162,11 @@ impl Inode {
 impl Disk for Sectors {
     fn list(&mut self) -> io::Result<Vec<(String, u64)>> {
         let state = self.state();
-        Ok(state.names.iter().map(|(name, at)| (name.clone(), state.inodes[*at].bytes.len() as u64)).collect())
+        Ok(state
+            .names
+            .iter()
+            .map(|(name, at)| (name.clone(), state.inodes[*at].bytes.len() as u64))
+            .collect())
     }
 
     fn read(&mut self, name: &str, at_most: u64) -> io::Result<Vec<u8>> {

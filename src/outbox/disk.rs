@@ -35,19 +35,24 @@ pub trait Disk: Send {
 pub struct Folder {
     path: PathBuf,
     writing: Option<File>,
-    _place: Option<Place>,
+    /// `None`: only looked at.
+    place: Option<Place>,
 }
 
 impl Folder {
     /// A folder of ours; what is doubtful about it is told.
     pub fn new(place: Place) -> Self {
         place.doubts().iter().for_each(|doubt| log::warn!("{doubt}"));
-        Self { path: place.path().to_owned(), writing: None, _place: Some(place) }
+        Self { path: place.path().to_owned(), writing: None, place: Some(place) }
     }
 
-    /// A folder that may be another process's, to look at.
+    /// A folder that may be another process's: nothing in it is changed.
     pub fn looked_at(path: &Path) -> Self {
-        Self { path: path.to_owned(), writing: None, _place: None }
+        Self { path: path.to_owned(), writing: None, place: None }
+    }
+
+    fn ours(&self) -> io::Result<()> {
+        self.place.as_ref().map(|_| ()).ok_or_else(|| io::ErrorKind::ReadOnlyFilesystem.into())
     }
 
     fn writing(&mut self) -> io::Result<&mut File> {
@@ -77,6 +82,7 @@ impl Disk for Folder {
 
     fn create(&mut self, name: &str) -> io::Result<()> {
         fail::may_fail(Point::SegmentCreate)?;
+        self.ours()?;
         self.writing = None;
         self.writing = Some(OpenOptions::new().append(true).create_new(true).open(self.path.join(name))?);
         Ok(())
@@ -98,10 +104,12 @@ impl Disk for Folder {
 
     fn remove(&mut self, name: &str) -> io::Result<()> {
         fail::may_fail(Point::SegmentRemove)?;
+        self.ours()?;
         fs::remove_file(self.path.join(name))
     }
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
+        self.ours()?;
         fs::rename(self.path.join(from), self.path.join(to))
     }
 }

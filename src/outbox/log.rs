@@ -245,9 +245,10 @@ impl<D: Disk> Log<D> {
                 scanned.records.len()
             );
         }
-        let valid = scanned.records.into_iter().filter(|(number, _)| {
-            segment.void_from.is_none_or(|void_from| *number < void_from)
-        });
+        let valid = scanned
+            .records
+            .into_iter()
+            .filter(|(number, _)| segment.void_from.is_none_or(|void_from| *number < void_from));
         Ok(valid.map(|(_, record)| record).collect())
     }
 
@@ -295,11 +296,5 @@ impl<D: Disk> Log<D> {
     /// Bytes written, and groups made safe.
     pub fn written(&self) -> (u64, u64) {
         (self.written_bytes, self.syncs)
-    }
-
-    /// The disk, for tests that break it.
-    #[cfg(test)]
-    pub(super) fn disk(&mut self) -> &mut D {
-        &mut self.disk
     }
 }

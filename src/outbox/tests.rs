@@ -309,7 +309,9 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_and_is_tried_again() {
         assert_eq!(bench.outbox.depth().disk, DiskState::Ready);
         assert_eq!(bench.settled().len(), 100);
         let mut found = BTreeSet::new();
-        found.extend(Bench::on(bench.disk.clone(), &config(1 << 22, 1 << 20, OutboxWhenFull::Block), 2).drain());
+        found.extend(
+            Bench::on(bench.disk.clone(), &config(1 << 22, 1 << 20, OutboxWhenFull::Block), 2).drain(),
+        );
         assert_eq!(found, (0..100).collect(), "{kind:?}");
     }
 }

@@ -249,8 +249,11 @@ mod tests {
         identities.identify("t", b"x", Some(1), false);
         identities.acknowledged(1);
         let (second, _) = identities.identify("t", b"x", Some(1), false);
-        assert_eq!(identities.identify("t", b"x", Some(1), true), (
-            Identity { redelivered: true, ..second }, Seen::Here), "not acknowledged: it is the same one");
+        assert_eq!(
+            identities.identify("t", b"x", Some(1), true),
+            (Identity { redelivered: true, ..second }, Seen::Here),
+            "not acknowledged: it is the same one"
+        );
         identities.acknowledged(1);
         let (third, seen) = identities.identify("t", b"x", Some(1), true);
         assert_eq!(seen, Seen::New);

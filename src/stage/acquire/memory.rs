@@ -61,13 +61,8 @@ impl Memory {
         {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "not a file of ours"));
         }
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)?;
+        let file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to it"));
         }

@@ -15,9 +15,9 @@ use bytes::{Bytes, BytesMut};
 use crate::base::counters::{LinkCounters, PipelineCounters};
 use crate::base::{Clock, Micros, SystemClock};
 use crate::config::Qos;
+use crate::flow::fail::{self, Point};
 use crate::mqtt::packet::{LastWill, Packet, Publish, QoS};
 use crate::mqtt::{Greeting, Incoming, LinkError, Role, link};
-use crate::flow::fail::{self, Point};
 use crate::outbox::{Entry, Kind, Outbox, Token};
 
 /// Encoded bytes after which the socket gets its turn.
