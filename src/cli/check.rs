@@ -13,6 +13,8 @@ use super::{Exit, Failure};
 use crate::base::words::in_words;
 use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
 use crate::daemon::boot::{self, Verified};
+use crate::daemon::ceiling::Ceiling;
+use crate::outbox::place;
 
 /// Tell every mistake in a configuration, its models and their golden cases
 #[derive(Debug, clap::Args)]
@@ -20,7 +22,8 @@ pub struct Args {
     /// Configuration; default: lineside.toml here, else /etc/lineside/lineside.toml
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One JSON object for a machine: {ok, complaints: [{file, line, column, message}]}
+    /// One JSON object for a machine: {ok, complaints: [{file, line, column, message}],
+    /// memory_ceiling_bytes}
     #[arg(long)]
     json: bool,
 }
@@ -54,13 +57,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     if let Some(config) = &config {
         complaints.extend(certificates(config, &text));
+        complaints.extend(outbox_folder(config, &text));
     }
     let models = models(config.as_ref(), &path, &text, &mut complaints);
+    let ceiling = config.as_ref().map(|config| ceiling(config, &models));
     let said = match &config {
         _ if args.json => {
-            format!("{}\n", json!({"ok": complaints.is_empty(), "complaints": listed(&complaints)}))
+            let memory = ceiling.map(|ceiling| ceiling.bytes());
+            let said = json!({
+                "ok": complaints.is_empty(), "complaints": listed(&complaints), "memory_ceiling_bytes": memory,
+            });
+            format!("{said}\n")
         }
-        Some(config) if complaints.is_empty() => summary(config, &models),
+        Some(config) if complaints.is_empty() => summary(config, &models, ceiling.as_ref()),
         _ => complaints.iter().map(|complaint| format!("{complaint}\n")).collect(),
     };
     // Whoever closes the pipe early has read enough; the exit code still holds.
@@ -84,16 +93,24 @@ fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
     complaints.iter().map(object).collect()
 }
 
-/// Cards by folder. What is wrong with them, with their models, and between a model and its pipeline
+/// What models could be read and verified, by folder.
+#[derive(Default)]
+struct Models {
+    cards: BTreeMap<PathBuf, Card>,
+    verified: BTreeMap<PathBuf, Verified>,
+}
+
+/// The most memory that `run` would take.
+fn ceiling(config: &Config, models: &Models) -> Ceiling {
+    let named = config.pipelines.iter().map(|pipeline| pipeline.model.as_str());
+    let verified = named.filter_map(|name| Some((name, models.verified.get(&config.models.join(name))?)));
+    Ceiling::of(config, &verified.collect())
+}
+
+/// Cards and models. What is wrong with them, with their models, and between a model and its pipeline
 /// joins the complaints; so it does when the config itself is wrong (`config` is `None`).
-fn models(
-    config: Option<&Config>,
-    file: &Path,
-    text: &str,
-    complaints: &mut Vec<Complaint>,
-) -> BTreeMap<PathBuf, Card> {
-    let mut cards: BTreeMap<PathBuf, Card> = BTreeMap::new();
-    let mut verified: BTreeMap<PathBuf, Verified> = BTreeMap::new();
+fn models(config: Option<&Config>, file: &Path, text: &str, complaints: &mut Vec<Complaint>) -> Models {
+    let Models { mut cards, mut verified } = Models::default();
     let mut refused: Vec<PathBuf> = Vec::new();
     for (index, folder) in agree::model_folders(text, file, &ThisMachine) {
         if refused.contains(&folder) {
@@ -135,7 +152,7 @@ fn models(
             complaints.extend(disagree);
         }
     }
-    cards
+    Models { cards, verified }
 }
 
 /// What to do about a model that is not there: the folders that are.
@@ -174,6 +191,12 @@ fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
     files.into_iter().filter_map(wrong).collect()
 }
 
+/// An outbox folder that `run` would refuse, or could not write to.
+fn outbox_folder(config: &Config, text: &str) -> Option<Complaint> {
+    let error = place::usable(&config.outbox.path).err()?;
+    Some(agree::at_key(&config.file, text, &["outbox", "path"], in_words(&error)))
+}
+
 /// The model behind a card, or what is wrong with it: its bytes, its graph, its golden cases on this
 /// device.
 fn check_model(card: &Card) -> Result<Verified, Complaint> {
@@ -184,7 +207,7 @@ fn check_model(card: &Card) -> Result<Verified, Complaint> {
 }
 
 /// What was understood, for people.
-fn summary(config: &Config, models: &BTreeMap<PathBuf, Card>) -> String {
+fn summary(config: &Config, models: &Models, ceiling: Option<&Ceiling>) -> String {
     let broker = &config.broker;
     let scheme = if broker.tls.is_some() { "mqtts" } else { "mqtt" };
     // An IPv6 address is only one behind brackets.
@@ -209,8 +232,19 @@ fn summary(config: &Config, models: &BTreeMap<PathBuf, Card>) -> String {
             pipeline.name, pipeline.model, pipeline.publish.topic
         ));
     }
-    for card in models.values() {
+    for card in models.cards.values() {
         lines.push(format!("  model     {} {}: {}", card.name, card.version, card.summary));
+    }
+    if let Some(ceiling) = ceiling {
+        lines.push(format!("  memory    {ceiling}"));
+        let budget = config.device.board.memory_budget_bytes;
+        if let Some(budget) = budget.filter(|budget| ceiling.bytes() > *budget) {
+            lines.push(format!(
+                "            that is more than the {} MiB of board {}: lower queue_bytes, max_payload_bytes or memory_bytes",
+                budget >> 20,
+                config.device.board.name
+            ));
+        }
     }
     lines.join("\n") + "\n"
 }
@@ -271,7 +305,7 @@ mod tests {
     #[test]
     fn the_summary_writes_addresses_as_they_are_dialled() {
         let config = Config::parse(CONFIG, Path::new("l.toml"), &|_: &str| None).unwrap();
-        let text = summary(&config, &BTreeMap::new());
+        let text = summary(&config, &Models::default(), None);
         assert!(text.contains("mqtt://[::1]:1883"), "{text}");
         assert!(text.contains("p: in → m → lineside/{device}/{pipeline}/result"), "{text}");
     }

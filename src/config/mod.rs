@@ -215,6 +215,8 @@ pub struct Source {
     pub max_payload_bytes: NonZeroUsize,
     /// Origins whose windows or recurrent states are kept; beyond it the longest silent one goes.
     pub max_sources: NonZeroUsize,
+    /// The named level whose value is the frame's own id.
+    pub id_level: Option<String>,
 }
 
 /// The kinds of sources. Serial ports and folders come as further variants.

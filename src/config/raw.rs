@@ -198,6 +198,9 @@ keys! {
         /// Origins (concrete topics) whose windows or recurrent states are kept; beyond it the one
         /// that was silent longest is forgotten.
         max_sources: Whole<1, 1_000_000> = 256,
+        /// Name of a level of `topic` whose value is the frame's own id, unique for each frame: it travels
+        /// along as `frame_id` and makes the prediction's id.
+        id_level: Text,
     }
 }
 

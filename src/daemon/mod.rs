@@ -8,6 +8,7 @@
 //! whoever misses the deadline is named. What was not settled stays with the broker.
 
 pub mod boot;
+pub mod ceiling;
 pub mod way;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

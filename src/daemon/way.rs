@@ -71,6 +71,23 @@ impl Pipeline {
         window || forecast || !self.card.states.is_empty()
     }
 
+    /// The frame's own id, where a level of its topic is one.
+    fn id_in_topic<'o>(&self, origin: &'o Origin) -> Option<&'o str> {
+        origin.level(self.config.source.id_level.as_deref()?)
+    }
+
+    /// The name under which an origin's frames share windows and states: its topic, without what differs
+    /// from frame to frame.
+    fn origin_name(&self, origin: &Origin) -> Arc<str> {
+        let config::SourceKind::Mqtt { topic, .. } = &self.config.source.kind;
+        let Some(id_level) = &self.config.source.id_level else { return origin.name.clone() };
+        let wanted = format!("{{{id_level}}}");
+        let place = topic.split('/').position(|level| level == wanted);
+        let levels = origin.name.split('/').enumerate();
+        let kept = levels.map(|(i, level)| if Some(i) == place { wanted.as_str() } else { level });
+        kept.collect::<Vec<_>>().join("/").into()
+    }
+
     /// Logs what overload dropped since it was last said, at most once a minute.
     pub(super) fn say_overload(&self, now: Micros) {
         const EVERY: Duration = Duration::from_secs(60);
@@ -113,22 +130,22 @@ impl Origins {
         Self { states: HashMap::new(), clock: 0, max }
     }
 
-    /// The state of `origin`; a new one may push out the one that was silent longest.
+    /// The state of the origin called `name`; a new one may push out the one that was silent longest.
     fn of(
         &mut self,
-        origin: &Origin,
+        name: &Arc<str>,
         fresh: impl FnOnce() -> OriginState,
         counters: &PipelineCounters,
     ) -> &mut OriginState {
         self.clock += 1;
-        if !self.states.contains_key(&origin.name) && self.states.len() >= self.max {
+        if !self.states.contains_key(name) && self.states.len() >= self.max {
             let silent = self.states.iter().min_by_key(|(_, state)| state.last_used);
-            if let Some(name) = silent.map(|(name, _)| name.clone()) {
-                self.states.remove(&name);
+            if let Some(silent) = silent.map(|(name, _)| name.clone()) {
+                self.states.remove(&silent);
                 counters.sources_evicted.bump();
             }
         }
-        let state = self.states.entry(origin.name.clone()).or_insert_with(fresh);
+        let state = self.states.entry(name.clone()).or_insert_with(fresh);
         state.last_used = self.clock;
         state
     }
@@ -201,7 +218,7 @@ impl Way {
             return;
         }
         // The frame's own id, as soon as it is known: an error message carries it too.
-        let mut own_id = None;
+        let mut own_id = pipeline.id_in_topic(&frame.origin).map(str::to_owned);
         let answered = match too_large {
             Some(too_large) => Err(too_large.into()),
             None => catch_unwind(AssertUnwindSafe(|| self.predict(&frame, &mut own_id, begun, clock)))
@@ -250,14 +267,16 @@ impl Way {
     ) -> Result<Vec<Prediction>, WayError> {
         let Self { pipeline, decoder, featurizer, inference, alone, .. } = self;
         let decoded = decoder.decode(&frame.payload)?;
-        own_id.clone_from(&decoded.frame_id);
+        if decoded.frame_id.is_some() {
+            own_id.clone_from(&decoded.frame_id);
+        }
         let decoded_at = clock.now();
 
         let mut origins;
         let state = if pipeline.is_stateful() {
             origins = pipeline.origins.lock().unwrap_or_else(PoisonError::into_inner);
             let fresh = || fresh(pipeline, inference);
-            origins.of(&frame.origin, fresh, &pipeline.counters)
+            origins.of(&pipeline.origin_name(&frame.origin), fresh, &pipeline.counters)
         } else {
             alone
         };
@@ -278,9 +297,9 @@ impl Way {
             let inferred_at = clock.now();
             let (verdict, scored) = pipeline.interpreter.interpret(&scores, features, &mut state.verdicts)?;
             predictions.push(Prediction {
-                id: frame_id(frame, decoded.frame_id.as_deref(), nth),
+                id: frame_id(frame, own_id.as_deref(), nth),
                 origin: frame.origin.clone(),
-                frame_id: decoded.frame_id.clone(),
+                frame_id: own_id.clone(),
                 acquired_at: decoded.time.unwrap_or(frame.acquired_at),
                 inferred_at: clock.wall(),
                 taken_at: frame.taken_at,

@@ -54,8 +54,18 @@ struct State {
     steps: u64,
     /// The power is gone from this step on.
     cut_at: Option<u64>,
-    /// In the middle of an append that the cut hit: so much of it got to the page cache.
+    /// Every operation that writes fails like this.
     fails: Option<ErrorKind>,
+    lie: Lie,
+}
+
+/// What a disk may only claim to have done; shows that the tests would notice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Lie {
+    #[default]
+    None,
+    Sync,
+    SyncFolder,
 }
 
 /// The disk; clones are handles on the same one.
@@ -72,6 +82,10 @@ impl Sectors {
     /// Every operation that writes fails like this, half done, until told otherwise.
     pub(super) fn fail(&self, kind: Option<ErrorKind>) {
         self.state().fails = kind;
+    }
+
+    pub(super) fn lie(&self, lie: Lie) {
+        self.state().lie = lie;
     }
 
     pub(super) fn steps(&self) -> u64 {
@@ -97,7 +111,14 @@ impl Sectors {
             }
         }
         let inodes = state.inodes.iter().map(|inode| Inode::surviving(inode, dice)).collect();
-        Sectors(Arc::new(Mutex::new(State { inodes, safe_names: names.clone(), names, ..State::default() })))
+        let lie = state.lie;
+        Sectors(Arc::new(Mutex::new(State {
+            inodes,
+            safe_names: names.clone(),
+            names,
+            lie,
+            ..State::default()
+        })))
     }
 
     /// Flips a bit somewhere in what is there.
@@ -202,8 +223,9 @@ impl Disk for Sectors {
     fn sync(&mut self) -> io::Result<()> {
         self.step(|state, fails| {
             let inode = state.writing.ok_or(ErrorKind::NotFound)?;
+            let honest = state.lie != Lie::Sync;
             let inode = &mut state.inodes[inode];
-            if !fails {
+            if !fails && honest {
                 inode.synced = inode.bytes.len();
             }
             Ok(())
@@ -212,7 +234,7 @@ impl Disk for Sectors {
 
     fn sync_folder(&mut self) -> io::Result<()> {
         self.step(|state, fails| {
-            if !fails {
+            if !fails && state.lie != Lie::SyncFolder {
                 state.safe_names = state.names.clone();
             }
             Ok(())

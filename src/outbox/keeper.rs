@@ -22,7 +22,7 @@ use crate::config::OutboxWhenFull;
 use crate::flow::fail::{self, Point};
 
 /// Bytes that are made safe by one sync, about: more would make the first wait for the last.
-const GROUP_BYTES: u64 = 256 * 1024;
+pub const GROUP_BYTES: u64 = 256 * 1024;
 /// Records read back and not sent yet, below which the next segment is read.
 const READ_AHEAD: usize = 200;
 /// Looks at the clock that often: an entry is written at most so much later than it may be.

@@ -13,5 +13,6 @@ mod bad_setup;
 mod delivery;
 mod embedded_broker;
 mod main_way;
+mod outbox;
 mod peers;
 mod real_data;

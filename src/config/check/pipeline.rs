@@ -144,6 +144,14 @@ impl Rules<'_, '_> {
                 name.as_deref(),
             )
         });
+        if let (Field::Given(source), Field::Given(decode)) = (&raw.source, &raw.decode)
+            && let (Some(at), true) = (source.get_ref().id_level.at(), decode.get_ref().id_field.is_written())
+        {
+            self.complain(
+                at,
+                "id_level and id_field are both given; a frame has one id of its own: keep one",
+            );
+        }
         Some(Pipeline {
             name: name?,
             model: model?,
@@ -178,6 +186,20 @@ impl Rules<'_, '_> {
             }
             _ => None,
         };
+        let id_level = match (&raw.id_level, &topic) {
+            (Field::Given(level), Some(topic))
+                if !topic::names(topic).any(|name| name == level.get_ref()) =>
+            {
+                let message = format!(
+                    "id_level is {:?}, and topic has no level {{{0}}}; name one of its levels",
+                    shorten(level.get_ref())
+                );
+                self.complain(level.span().start, message);
+                None
+            }
+            (Field::Broken, _) => None,
+            (level, _) => Some(level.given().map(|level| level.get_ref().clone())),
+        };
         let queue_bytes = raw.queue_bytes.value().copied();
         let max_payload = match (&raw.max_payload_bytes, queue_bytes) {
             (Field::Given(max), Some(queue)) if *max.get_ref() > queue => {
@@ -207,6 +229,7 @@ impl Rules<'_, '_> {
             },
             max_payload_bytes: NonZeroUsize::new(usize::try_from(max_payload?).unwrap_or(usize::MAX))?,
             max_sources: positive(&raw.max_sources)?,
+            id_level: id_level?,
         })
     }
 
