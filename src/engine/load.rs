@@ -23,6 +23,7 @@ use super::error::{EngineError, ModelError, Step};
 use super::model::{self, Model};
 use super::port::{self, Port};
 use super::{convert, nnef, onnx, operators, passes};
+use crate::base::Tensor;
 use crate::config::Card;
 use crate::config::card::PortSpec;
 
@@ -146,6 +147,40 @@ impl Parsed {
             Graph::Onnx(proto) => proto.graph.as_ref(),
             Graph::Nnef(_) => None,
         }
+    }
+
+    /// Gives an input its value for good, as a weight has one: it is no input any more, and what follows
+    /// from it is computed once (a branch that it decides, say).
+    ///
+    /// # Errors
+    /// There is no such input, it is of another type or shape, or the file is not ONNX.
+    pub fn fix(&mut self, name: &str, value: &Tensor) -> Result<(), ModelError> {
+        let mismatch = |what: String| ModelError::Inputs { path: self.path.clone(), mismatches: vec![what] };
+        let Some(at) = self.inputs.iter().position(|port| port.name == name) else {
+            let names: Vec<String> = self.inputs.iter().map(ToString::to_string).collect();
+            return Err(mismatch(format!(
+                "there is no input {name:?} to fix; there are {}",
+                names.join(", ")
+            )));
+        };
+        let spec =
+            PortSpec { name: name.to_owned(), data_type: value.data_type(), shape: value.shape.clone() };
+        if let Some(what) = port::contradiction(&self.inputs[at], &spec) {
+            return Err(mismatch(what));
+        }
+        match &mut self.graph {
+            Graph::Onnx(proto) => {
+                let graph = proto.graph.get_or_insert_default();
+                graph.initializer.push(onnx::initializer(name, value));
+            }
+            Graph::Nnef(_) => {
+                let what =
+                    format!("input {name:?} cannot be fixed in NNEF; fix it when it is made from ONNX");
+                return Err(mismatch(what));
+            }
+        }
+        self.inputs.remove(at);
+        Ok(())
     }
 
     /// Fixes the inputs' shapes, finds every other shape, optimises, orders: ready to run.
@@ -318,7 +353,7 @@ mod tests {
         tract_nnef::nnef().write_to_tar(&typed, File::create(&path).unwrap()).unwrap();
         let model = Model::open(&path, &[]).unwrap();
         assert_eq!(model.inputs(), card.graph.inputs);
-        let input = crate::base::Tensor::f32(&[1, 2], vec![1.0, 1.0]);
+        let input = Tensor::f32(&[1, 2], vec![1.0, 1.0]);
         let output = model.session().run(&[&input]).unwrap().remove(0);
         assert_eq!(output.as_f32(), Some(&[0.0, 7.0][..]));
     }

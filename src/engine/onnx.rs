@@ -17,7 +17,7 @@ use tract_onnx::pb::{
 use super::port::{Dim, Port};
 use super::refused::{for_each_graph, name_of, refusals};
 use super::{ModelError, operators};
-use crate::base::DataType;
+use crate::base::{Data, DataType, Tensor};
 
 /// Parses the bytes and looks at what stands in them. `path` is for messages only.
 pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError> {
@@ -172,6 +172,61 @@ pub(super) fn parameter_count(graph: &GraphProto) -> u64 {
         }
     });
     count
+}
+
+/// A value as the file holds its own constants.
+pub(super) fn initializer(name: &str, value: &Tensor) -> TensorProto {
+    let mut strings = Vec::new();
+    let raw = |bytes: Vec<u8>| Some(bytes);
+    macro_rules! little {
+        ($values:expr) => {
+            raw($values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        };
+    }
+    let raw_data = match &value.data {
+        Data::F32(values) => little!(values),
+        Data::F64(values) => little!(values),
+        Data::F16(values) => little!(values),
+        Data::I64(values) => little!(values),
+        Data::I32(values) => little!(values),
+        Data::I16(values) => little!(values),
+        Data::I8(values) => little!(values),
+        Data::U64(values) => little!(values),
+        Data::U32(values) => little!(values),
+        Data::U16(values) => little!(values),
+        Data::U8(values) => raw(values.clone()),
+        Data::Bool(values) => raw(values.iter().map(|value| u8::from(*value)).collect()),
+        Data::Text(values) => {
+            strings = values.iter().map(|text| text.clone().into_bytes()).collect();
+            None
+        }
+    };
+    TensorProto {
+        name: name.to_owned(),
+        dims: value.shape.iter().map(|length| *length as i64).collect(),
+        data_type: onnx_type(value.data_type()) as i32,
+        raw_data: raw_data.unwrap_or_default(),
+        string_data: strings,
+        ..TensorProto::default()
+    }
+}
+
+fn onnx_type(data_type: DataType) -> OnnxType {
+    match data_type {
+        DataType::F32 => OnnxType::Float,
+        DataType::F64 => OnnxType::Double,
+        DataType::F16 => OnnxType::Float16,
+        DataType::I64 => OnnxType::Int64,
+        DataType::I32 => OnnxType::Int32,
+        DataType::I16 => OnnxType::Int16,
+        DataType::I8 => OnnxType::Int8,
+        DataType::U64 => OnnxType::Uint64,
+        DataType::U32 => OnnxType::Uint32,
+        DataType::U16 => OnnxType::Uint16,
+        DataType::U8 => OnnxType::Uint8,
+        DataType::Bool => OnnxType::Bool,
+        DataType::Text => OnnxType::String,
+    }
 }
 
 /// The inputs that somebody must fill, in order: those without an initial value.

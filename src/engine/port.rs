@@ -138,7 +138,7 @@ pub(super) fn concretise(
 }
 
 /// What is wrong with `spec` for this port, in words.
-fn contradiction(port: &Port, spec: &PortSpec) -> Option<String> {
+pub(super) fn contradiction(port: &Port, spec: &PortSpec) -> Option<String> {
     let name = &port.name;
     if let Some(expected) = port.data_type.filter(|expected| *expected != spec.data_type) {
         return Some(format!("input {name:?} is given as {}, the graph wants {expected}", spec.data_type));

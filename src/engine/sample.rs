@@ -196,13 +196,12 @@ pub(crate) fn relu_layer() -> Sample {
         .output("y")
 }
 
-/// `y = one_hot(x, 3)`: tract panics on an index out of range.
-pub(crate) fn one_hot() -> Sample {
+/// `y = 6 ÷ x` in whole numbers: the engine's operator panics on 0, which the standard leaves open.
+pub(crate) fn quotient() -> Sample {
     Sample::default()
         .input("x", DataType::I64, &[1])
-        .integer("depth", 3)
-        .weights("values", &[2], &[0.0, 1.0])
-        .node("OneHot", &["x", "depth", "values"], &["y"], &[])
+        .integer("six", 6)
+        .node("Div", &["six", "x"], &["y"], &[])
         .output("y")
 }
 

@@ -101,14 +101,16 @@ fn every_model_that_runs_gives_onnxruntimes_answers_twice_in_a_row() {
 }
 
 #[test]
-fn a_model_that_would_be_answered_wrongly_is_refused_with_the_reason() {
+fn a_softmax_between_quantised_tensors_is_no_look_up_table() {
     let Some(models) = folder() else { return };
     let path = models.join("bsd_pitting_int8_softmax_wrong_in_tract.onnx");
     let graph = Verified::read(&path).unwrap().parse().unwrap();
-    let specs = specs(&graph, &tensors(&models.join("bsd_pitting_fp32"), "in"));
-    let error = graph.prepare(&specs).unwrap_err();
-    assert!(matches!(error, ModelError::WouldBeWrong { .. }), "{error}");
-    assert!(error.to_string().contains("Softmax"), "{error}");
+    let case = models.join("bsd_pitting_fp32");
+    let inputs = tensors(&case, "in");
+    let specs = specs(&graph, &inputs);
+    let ours = graph.prepare(&specs).unwrap().session().run(&inputs.iter().collect::<Vec<_>>()).unwrap();
+    // One step of its quantised output is 1 ÷ 256; the network itself is int8.
+    assert!(distance(&ours[0], &tensors(&case, "out")[0]) <= 2e-2);
 }
 
 #[test]

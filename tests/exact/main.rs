@@ -1,6 +1,8 @@
 //! Whether the engine answers as the standard and as onnxruntime say, on models that are not ours.
 
 mod cases;
+#[path = "nodes/nodes.rs"]
+mod nodes;
 #[path = "sklearn/sklearn.rs"]
 mod sklearn;
 #[path = "zoo/zoo.rs"]

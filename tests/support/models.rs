@@ -207,7 +207,8 @@ pub(crate) fn total() -> Model {
 const QUARTERS: &str = "[output]\nkind = \"classification\"\ntensor = \"scores\"\nactivation = \"none\"\n\
                         labels = [\"q0\", \"q1\", \"q2\", \"q3\"]\npass = [\"q0\", \"q1\", \"q2\"]\n";
 
-/// One label for each of x = 0, 1, 2, 3. Any other x: the engine's operator panics.
+/// One label for each of x = 0, 1, 2, 3. Any other x divides whole numbers by 0: the engine's operator
+/// panics.
 pub(crate) fn brittle() -> Model {
     Model {
         name: "brittle",
@@ -216,7 +217,14 @@ pub(crate) fn brittle() -> Model {
             .output("scores", &[1, 4])
             .integers("depth", &[], &[4])
             .floats("values", &[2], &[0.0, 1.0])
-            .node("Cast", &["X"], "index", &[("to", Attribute::Int(7))])
+            .floats("middle", &[1], &[1.5])
+            .floats("reach", &[1], &[2.0])
+            .node("Sub", &["X", "middle"], "off", &[])
+            .node("Abs", &["off"], "distance", &[])
+            .node("Less", &["distance", "reach"], "known", &[])
+            .node("Cast", &["known"], "one", &[("to", Attribute::Int(7))])
+            .node("Cast", &["X"], "number", &[("to", Attribute::Int(7))])
+            .node("Div", &["number", "one"], "index", &[])
             .node("OneHot", &["index", "depth", "values"], "hot", &[])
             .node("Flatten", &["hot"], "scores", &[("axis", Attribute::Int(1))]),
         meaning: one_column(QUARTERS),

@@ -1,17 +1,118 @@
 //! ONNX operators that tract lacks or answers wrongly, one file each, added to tract's own here.
 //!
-//! A new operator is one file beside this one and one line in [`framework`]; `ai.onnx.ml` has a folder
-//! of its own. It registers under its
-//! ONNX name and replaces tract's where there is one. Not here: operators that we refuse (`refused`).
+//! A new operator is one file beside this one and one line in [`OURS`]. It registers under its
+//! ONNX name and replaces tract's where there is one; where tract answers some nodes rightly and
+//! faster, the builder hands those back to [`stock`]. `ai.onnx.ml` has a folder of its own (`ml`).
+//! Not here: operators that we refuse (`refused`).
+//!
+//! | file | holds |
+//! |---|---|
+//! | `literal` | the frame around an operator that is evaluated as the standard writes it |
+//! | `values` | tensors as plain numbers and back |
+//! | the others | operators; each header names the standard and the arithmetic |
 
+mod attention;
+mod bits;
+mod elementwise;
+mod linear_attention;
+mod literal;
+mod losses;
 pub(super) mod ml;
+mod moved;
+mod patches;
+mod quantized;
+mod recurrent;
+mod reduce;
+mod resize;
+mod sampled;
+mod sets;
+mod tfidf;
+mod values;
+mod windows;
+
+use std::sync::OnceLock;
 
 use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+
+use literal::Built;
+
+type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
+
+/// Every operator of ours.
+const OURS: &[(&str, Builder)] = &[
+    ("AffineGrid", sampled::affine_grid),
+    ("Attention", attention::attention),
+    ("BitCast", bits::bit_cast),
+    ("BitShift", bits::bit_shift),
+    ("BlackmanWindow", windows::blackman),
+    ("CausalConvWithState", linear_attention::causal_conv),
+    ("Celu", elementwise::celu),
+    ("CenterCropPad", moved::center_crop_pad),
+    ("Col2Im", patches::col2im),
+    ("Compress", moved::compress),
+    ("ConstantOfShape", sets::constant_of_shape),
+    ("CumProd", elementwise::cum_prod),
+    ("CumSum", elementwise::cum_sum),
+    ("DeformConv", sampled::deform_conv),
+    ("DequantizeLinear", quantized::dequantize),
+    ("Det", elementwise::det),
+    ("GRU", recurrent::gru),
+    ("HammingWindow", windows::hamming),
+    ("HannWindow", windows::hann),
+    ("LSTM", recurrent::lstm),
+    ("LinearAttention", linear_attention::linear_attention),
+    ("LpPool", patches::lp_pool),
+    ("MaxUnpool", moved::max_unpool),
+    ("MelWeightMatrix", windows::mel_weight_matrix),
+    ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
+    ("OneHot", sets::one_hot),
+    ("Pad", moved::pad),
+    ("QLinearMatMul", quantized::matmul),
+    ("QuantizeLinear", quantized::quantize),
+    ("RNN", recurrent::rnn),
+    ("ReduceL1", reduce::reduce),
+    ("ReduceL2", reduce::reduce),
+    ("ReduceLogSum", reduce::reduce),
+    ("ReduceLogSumExp", reduce::reduce),
+    ("ReduceMax", reduce::reduce),
+    ("ReduceMean", reduce::reduce),
+    ("ReduceMin", reduce::reduce),
+    ("ReduceProd", reduce::reduce),
+    ("ReduceSum", reduce::reduce),
+    ("ReduceSumSquare", reduce::reduce),
+    ("Resize", resize::resize),
+    ("ReverseSequence", moved::reverse_sequence),
+    ("RoiAlign", sampled::roi_align),
+    ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
+    ("SpaceToDepth", moved::space_to_depth),
+    ("SwiGLU", elementwise::swiglu),
+    ("TensorScatter", moved::tensor_scatter),
+    ("TfIdfVectorizer", tfidf::tfidf),
+    ("Unique", sets::unique),
+    ("Upsample", resize::upsample),
+];
 
 /// tract's ONNX reader with our operators, set to believe the graph's operators only: exported
 /// `value_info` and output shapes contradict them in many real files ("Impossible to unify").
 pub(super) fn framework() -> Onnx {
-    let mut onnx = tract_onnx::onnx();
+    let mut onnx = tract_onnx::onnx()
+        .with_ignore_value_info(true)
+        .with_ignore_output_shapes(true)
+        .with_ignore_output_types(true);
     ml::register(&mut onnx.op_register);
-    onnx.with_ignore_value_info(true).with_ignore_output_shapes(true).with_ignore_output_types(true)
+    for (name, builder) in OURS {
+        onnx.op_register.insert(name, *builder);
+    }
+    onnx
+}
+
+/// tract's own operator for a node.
+fn stock(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    static STOCK: OnceLock<Onnx> = OnceLock::new();
+    match STOCK.get_or_init(tract_onnx::onnx).op_register.0.get(&node.op_type) {
+        Some(builder) => builder(context, node),
+        None => node.bail("the engine has no such operator"),
+    }
 }

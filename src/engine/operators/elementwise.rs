@@ -1,0 +1,173 @@
+//! Element by element: Celu (opset 12) in f16, SwiGLU (opset 28), CumSum (11) and CumProd (26), Det (11).
+//!
+//! Source: ONNX, Operators.md. Celu: max(0, x) + min(0, α·(exp(x/α) − 1)). SwiGLU: a·σ(α·a)·b.
+//! tract's Celu in f16 forgets the division (0.23.9).
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
+use super::values::{around, axis, floats, from_floats, ints};
+
+#[derive(Debug)]
+struct Celu {
+    alpha: f64,
+}
+
+pub(super) fn celu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let alpha = node.get_attr_opt::<f32>("alpha")?.unwrap_or(1.0).into();
+    choose(context, node, Celu { alpha }, |inputs| {
+        inputs[0].is_some_and(|fact| fact.datum_type != DatumType::F32)
+    })
+}
+
+impl Literal for Celu {
+    fn name(&self) -> &'static str {
+        "Celu"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let celu = |x: f64| x.max(0.0) + (self.alpha * (x / self.alpha).exp_m1()).min(0.0);
+        let values: Vec<f64> = floats(x)?.into_iter().map(celu).collect();
+        Ok(vec![from_floats(x.datum_type(), x.shape(), &values)?])
+    }
+}
+
+#[derive(Debug)]
+struct SwiGlu {
+    alpha: f64,
+}
+
+pub(super) fn swiglu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    wrap(context, node, SwiGlu { alpha: node.get_attr_opt::<f32>("alpha")?.unwrap_or(1.0).into() })
+}
+
+impl Literal for SwiGlu {
+    fn name(&self) -> &'static str {
+        "SwiGLU"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (a, b) = (inputs.need(0)?, inputs.need(1)?);
+        ensure!(a.shape() == b.shape(), "shapes {:?} and {:?} differ", a.shape(), b.shape());
+        let gated = |(a, b): (f64, f64)| a / (1.0 + (-self.alpha * a).exp()) * b;
+        let values: Vec<f64> = floats(a)?.into_iter().zip(floats(b)?).map(gated).collect();
+        Ok(vec![from_floats(a.datum_type(), a.shape(), &values)?])
+    }
+}
+
+#[derive(Debug)]
+struct Cumulative {
+    product: bool,
+    exclusive: bool,
+    reverse: bool,
+}
+
+fn cumulative(context: &ParsingContext<'_>, node: &NodeProto, product: bool) -> Built {
+    let flag = |name| -> TractResult<bool> { Ok(node.get_attr_opt::<i64>(name)?.unwrap_or(0) != 0) };
+    wrap(context, node, Cumulative { product, exclusive: flag("exclusive")?, reverse: flag("reverse")? })
+}
+
+pub(super) fn cum_sum(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    cumulative(context, node, false)
+}
+
+pub(super) fn cum_prod(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    cumulative(context, node, true)
+}
+
+impl Cumulative {
+    fn run<T: Copy>(&self, values: &[T], shape: &[usize], at: usize, one: T, join: fn(T, T) -> T) -> Vec<T> {
+        let (before, length, behind) = around(shape, at);
+        let mut out = values.to_vec();
+        for outer in 0..before {
+            for inner in 0..behind {
+                let mut total = one;
+                for step in 0..length {
+                    let along = if self.reverse { length - 1 - step } else { step };
+                    let flat = (outer * length + along) * behind + inner;
+                    let joined = join(total, values[flat]);
+                    out[flat] = if self.exclusive { total } else { joined };
+                    total = joined;
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Literal for Cumulative {
+    fn name(&self) -> &'static str {
+        if self.product { "CumProd" } else { "CumSum" }
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let at = ints(inputs.need(1)?)?.first().copied().context("an empty axis")?;
+        let at = axis(at, x.rank())?;
+        let shape = x.shape();
+        if x.datum_type().is_integer() {
+            let (one, join): (i64, fn(i64, i64) -> i64) =
+                if self.product { (1, i64::wrapping_mul) } else { (0, i64::wrapping_add) };
+            let values = self.run(&ints(x)?, shape, at, one, join);
+            return Ok(vec![Tensor::from_shape(shape, &values)?.cast_to_dt(x.datum_type())?.into_owned()]);
+        }
+        let (one, join): (f64, fn(f64, f64) -> f64) =
+            if self.product { (1.0, |a, b| a * b) } else { (0.0, |a, b| a + b) };
+        Ok(vec![from_floats(x.datum_type(), shape, &self.run(&floats(x)?, shape, at, one, join))?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let x = seen(inputs, 0)?;
+        Ok(Some(vec![Form::of(x.datum_type, &x.shape)]))
+    }
+}
+
+#[derive(Debug)]
+struct Det;
+
+pub(super) fn det(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    wrap(context, node, Det)
+}
+
+impl Literal for Det {
+    fn name(&self) -> &'static str {
+        "Det"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let (batch, [rows, columns]) = x.shape().split_last_chunk::<2>().context("a matrix")?;
+        ensure!(rows == columns, "a matrix of {rows} × {columns}");
+        let values = floats(x)?;
+        let count = batch.iter().product::<usize>();
+        let of = |i: usize| determinant(values[i * rows * rows..(i + 1) * rows * rows].to_vec(), *rows);
+        Ok(vec![from_floats(x.datum_type(), batch, &(0..count).map(of).collect::<Vec<_>>())?])
+    }
+}
+
+/// Gaussian elimination with the largest pivot of each column.
+fn determinant(mut matrix: Vec<f64>, n: usize) -> f64 {
+    let mut product = 1.0;
+    for column in 0..n {
+        let size = |row: &usize| matrix[row * n + column].abs();
+        let Some(pivot) = (column..n).max_by(|a, b| size(a).total_cmp(&size(b))) else { return 1.0 };
+        if matrix[pivot * n + column] == 0.0 {
+            return 0.0;
+        }
+        if pivot != column {
+            (0..n).for_each(|i| matrix.swap(pivot * n + i, column * n + i));
+            product = -product;
+        }
+        product *= matrix[column * n + column];
+        for row in column + 1..n {
+            let factor = matrix[row * n + column] / matrix[column * n + column];
+            for i in column..n {
+                matrix[row * n + i] -= factor * matrix[column * n + i];
+            }
+        }
+    }
+    product
+}

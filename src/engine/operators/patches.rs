@@ -1,0 +1,198 @@
+//! Operators that slide a kernel over space: LpPool (opset 18) and Col2Im (opset 18).
+//!
+//! Source: ONNX, Operators.md. LpPool: (Σ |x|^p)^(1/p) over the elements of a patch that lie inside.
+//! Col2Im: the sum of all columns' elements at the place of the image that each was taken from.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_ndarray::{ArrayD, IxDyn};
+
+use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
+use super::values::{array, coordinates, floats, from_array, from_floats, ints};
+
+#[derive(Debug)]
+struct LpPool {
+    p: i32,
+    kernel: Vec<usize>,
+    strides: Vec<usize>,
+    dilations: Vec<usize>,
+    pads: Pads,
+    ceil: bool,
+}
+
+#[derive(Debug)]
+enum Pads {
+    /// In front of every axis, then behind every axis.
+    Explicit(Vec<usize>),
+    /// As many outputs as ⌈input ÷ stride⌉; an odd pad goes in front where `lower`.
+    Same { lower: bool },
+}
+
+pub(super) fn lp_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let kernel: Vec<usize> = node.get_attr_vec("kernel_shape")?;
+    let of_axes = |name| -> TractResult<Vec<usize>> {
+        Ok(node.get_attr_opt_vec(name)?.unwrap_or_else(|| vec![1; kernel.len()]))
+    };
+    let pads = match node.get_attr_opt::<&str>("auto_pad")?.unwrap_or("NOTSET") {
+        "SAME_UPPER" => Pads::Same { lower: false },
+        "SAME_LOWER" => Pads::Same { lower: true },
+        "VALID" => Pads::Explicit(vec![0; 2 * kernel.len()]),
+        _ => Pads::Explicit(node.get_attr_opt_vec("pads")?.unwrap_or_else(|| vec![0; 2 * kernel.len()])),
+    };
+    let pool = LpPool {
+        p: node.get_attr_opt("p")?.unwrap_or(2),
+        strides: of_axes("strides")?,
+        dilations: of_axes("dilations")?,
+        ceil: node.get_attr_opt::<i64>("ceil_mode")?.unwrap_or(0) != 0,
+        pads,
+        kernel,
+    };
+    ensure!(pool.strides.iter().chain(&pool.dilations).all(|step| *step > 0), "a step of 0");
+    wrap(context, node, pool)
+}
+
+impl LpPool {
+    /// Number of outputs and pad in front along one axis.
+    fn axis(&self, i: usize, length: usize) -> TractResult<(usize, usize)> {
+        let span = (self.kernel[i] - 1) * self.dilations[i] + 1;
+        let stride = self.strides[i];
+        Ok(match &self.pads {
+            Pads::Same { lower } => {
+                let count = length.div_ceil(stride);
+                let pad = ((count.saturating_sub(1)) * stride + span).saturating_sub(length);
+                (count, if *lower { pad.div_ceil(2) } else { pad / 2 })
+            }
+            Pads::Explicit(pads) => {
+                let (front, back) = (pads[i], pads[i + self.kernel.len()]);
+                let room =
+                    (length + front + back).checked_sub(span).context("a kernel larger than its input")?;
+                let mut count = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
+                // A patch that would begin in the padding behind is none.
+                if self.ceil && (count - 1) * stride >= length + front {
+                    count -= 1;
+                }
+                (count, front)
+            }
+        })
+    }
+}
+
+impl Literal for LpPool {
+    fn name(&self) -> &'static str {
+        "LpPool"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = array(inputs.need(0)?)?;
+        ensure!(x.ndim() == self.kernel.len() + 2, "shape {:?} for a kernel {:?}", x.shape(), self.kernel);
+        let spatial = &x.shape()[2..];
+        let axes: Vec<(usize, usize)> = spatial
+            .iter()
+            .enumerate()
+            .map(|(i, length)| self.axis(i, *length))
+            .collect::<TractResult<_>>()?;
+        let shape: Vec<usize> =
+            x.shape()[..2].iter().copied().chain(axes.iter().map(|(count, _)| *count)).collect();
+        let taps: Vec<Vec<usize>> = coordinates(&self.kernel).collect();
+        let pooled = ArrayD::from_shape_fn(IxDyn(&shape), |at| {
+            let mut from = vec![at[0], at[1]];
+            let powers = taps.iter().map(|tap| {
+                from.truncate(2);
+                for (i, tap) in tap.iter().enumerate() {
+                    let place = at[i + 2] * self.strides[i] + tap * self.dilations[i];
+                    match place.checked_sub(axes[i].1).filter(|place| *place < spatial[i]) {
+                        Some(place) => from.push(place),
+                        None => return 0.0,
+                    }
+                }
+                x[&*from].abs().powi(self.p)
+            });
+            powers.sum::<f64>().powf(1.0 / f64::from(self.p))
+        });
+        Ok(vec![from_array(inputs.need(0)?.datum_type(), &pooled)?])
+    }
+}
+
+#[derive(Debug)]
+struct Col2Im {
+    dilations: Option<Vec<usize>>,
+    pads: Option<Vec<usize>>,
+    strides: Option<Vec<usize>>,
+}
+
+pub(super) fn col2im(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let col2im = Col2Im {
+        dilations: node.get_attr_opt_vec("dilations")?,
+        pads: node.get_attr_opt_vec("pads")?,
+        strides: node.get_attr_opt_vec("strides")?,
+    };
+    wrap(context, node, col2im)
+}
+
+fn lengths(tensor: &Tensor) -> TractResult<Vec<usize>> {
+    ints(tensor)?.into_iter().map(|length| Ok(usize::try_from(length)?)).collect()
+}
+
+impl Literal for Col2Im {
+    fn name(&self) -> &'static str {
+        "Col2Im"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (x, image, block) = (inputs.need(0)?, lengths(inputs.need(1)?)?, lengths(inputs.need(2)?)?);
+        let axes = image.len();
+        let ones = vec![1; axes];
+        let (dilations, strides) =
+            (self.dilations.as_ref().unwrap_or(&ones), self.strides.as_ref().unwrap_or(&ones));
+        let no_pads = vec![0; 2 * axes];
+        let pads = self.pads.as_ref().unwrap_or(&no_pads);
+        ensure!(block.len() == axes && pads.len() == 2 * axes, "block {block:?} of image {image:?}");
+        let taps: usize = block.iter().product();
+        let &[batches, rows, columns] = x.shape() else { bail!("columns of shape {:?}", x.shape()) };
+        ensure!(taps > 0 && rows % taps == 0, "{rows} rows for blocks of {taps}");
+        let counts = (0..axes)
+            .map(|i| {
+                let span = (block[i] - 1) * dilations[i] + 1;
+                let room = (image[i] + pads[i] + pads[i + axes])
+                    .checked_sub(span)
+                    .context("a block beyond the image")?;
+                Ok(room / strides[i] + 1)
+            })
+            .collect::<TractResult<Vec<usize>>>()?;
+        ensure!(counts.iter().product::<usize>() == columns, "{columns} columns where {counts:?} are taken");
+        let values = floats(x)?;
+        let shape: Vec<usize> = [&[batches, rows / taps], &*image].concat();
+        let pixels: usize = image.iter().product();
+        let mut out = vec![0.0; shape.iter().product()];
+        for (tap, offset) in coordinates(&block).enumerate() {
+            for (column, position) in coordinates(&counts).enumerate() {
+                let place = (0..axes).try_fold(0, |flat, i| {
+                    let at = (position[i] * strides[i] + offset[i] * dilations[i]).checked_sub(pads[i])?;
+                    (at < image[i]).then_some(flat * image[i] + at)
+                });
+                let Some(place) = place else { continue };
+                for plane in 0..batches * rows / taps {
+                    out[plane * pixels + place] += values[(plane * taps + tap) * columns + column];
+                }
+            }
+        }
+        Ok(vec![from_floats(x.datum_type(), &shape, &out)?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let (x, image, block) = (seen(inputs, 0)?, seen(inputs, 1)?, seen(inputs, 2)?);
+        let axes = image.lengths()?.first().copied().context("image_shape is a list")?;
+        let mut shape = vec![Some(x.shape[0].clone()), None];
+        if let Some(block) = &block.value {
+            let taps: usize = lengths(block)?.iter().product();
+            ensure!(taps > 0, "an empty block");
+            shape[1] = Some(x.shape[1].clone() / taps);
+        }
+        match &image.value {
+            Some(image) => shape.extend(lengths(image)?.iter().map(|length| Some(length.to_dim()))),
+            None => shape.extend(vec![None; axes]),
+        }
+        Ok(Some(vec![Form::open(x.datum_type, shape)]))
+    }
+}

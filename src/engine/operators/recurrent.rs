@@ -1,0 +1,333 @@
+//! LSTM, GRU and RNN (opset 7 to 22) with everything that the standard allows: reverse, lengths of
+//! sequences, other activations, clip, `input_forget`, peepholes, either layout.
+//!
+//! Source: ONNX, Operators.md; the equations stand at [`Cell::step`]. tract runs the plain ones, and
+//! faster; it takes `reverse` for `forward`, ignores activations and `clip`, and refuses lengths
+//! (0.23.9). Those come here.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_ndarray::{
+    Array1, Array2, Array3, Array4, ArrayView1, ArrayView2, Axis, Ix2, Ix3, s,
+};
+
+use super::literal::{Built, Inputs, Literal, wrap};
+use super::stock;
+use super::values::{array, from_array, ints};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
+    Rnn,
+    Gru { linear_before_reset: bool },
+    Lstm { input_forget: bool },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Direction {
+    Forward,
+    Reverse,
+}
+
+#[derive(Debug)]
+struct Recurrent {
+    name: &'static str,
+    kind: Kind,
+    directions: Vec<Direction>,
+    /// f, g, h of each direction, in order.
+    activations: Vec<Activation>,
+    clip: Option<f64>,
+    batch_first: bool,
+}
+
+pub(super) fn rnn(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    recurrent(context, node, "RNN", Kind::Rnn, &["Tanh"])
+}
+
+pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let linear_before_reset = node.get_attr_opt::<i64>("linear_before_reset")?.unwrap_or(0) != 0;
+    recurrent(context, node, "GRU", Kind::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
+}
+
+pub(super) fn lstm(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let input_forget = node.get_attr_opt::<i64>("input_forget")?.unwrap_or(0) != 0;
+    recurrent(context, node, "LSTM", Kind::Lstm { input_forget }, &["Sigmoid", "Tanh", "Tanh"])
+}
+
+fn recurrent(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    name: &'static str,
+    kind: Kind,
+    usual: &[&str],
+) -> Built {
+    let directions = match node.get_attr_opt::<&str>("direction")?.unwrap_or("forward") {
+        "forward" => vec![Direction::Forward],
+        "reverse" => vec![Direction::Reverse],
+        "bidirectional" => vec![Direction::Forward, Direction::Reverse],
+        other => bail!("direction {other:?}"),
+    };
+    let clip = node.get_attr_opt::<f32>("clip")?.map(f64::from).filter(|clip| *clip > 0.0);
+    let usual: Vec<&str> = directions.iter().flat_map(|_| usual).copied().collect();
+    let named = node.get_attr_opt_vec::<&str>("activations")?.filter(|names| !names.is_empty());
+    let named = named.unwrap_or_else(|| usual.clone());
+    ensure!(named.len() == usual.len(), "{} activations where there are {}", named.len(), usual.len());
+    let as_usual = named.iter().zip(&usual).all(|(name, usual)| name.eq_ignore_ascii_case(usual));
+    let lengths = node.input.get(4).is_some_and(|name| !name.is_empty());
+    let coupled = kind == (Kind::Lstm { input_forget: true });
+    if as_usual && clip.is_none() && !lengths && !coupled && directions != [Direction::Reverse] {
+        return stock(context, node);
+    }
+    let alphas = node.get_attr_opt_vec::<f32>("activation_alpha")?.unwrap_or_default();
+    let betas = node.get_attr_opt_vec::<f32>("activation_beta")?.unwrap_or_default();
+    // Each function that has a parameter takes the next one of the list.
+    let (mut alphas, mut betas) = (alphas.into_iter(), betas.into_iter());
+    let activations = named
+        .iter()
+        .map(|name| Activation::named(name, &mut || alphas.next(), &mut || betas.next()))
+        .collect::<TractResult<_>>()?;
+    let batch_first = node.get_attr_opt::<i64>("layout")?.unwrap_or(0) != 0;
+    wrap(context, node, Recurrent { name, kind, directions, activations, clip, batch_first })
+}
+
+/// An activation with its parameters, as the standard lists them at the recurrent operators.
+#[derive(Clone, Copy, Debug)]
+enum Activation {
+    Relu,
+    Tanh,
+    Sigmoid,
+    Softsign,
+    Softplus,
+    Affine(f64, f64),
+    LeakyRelu(f64),
+    ThresholdedRelu(f64),
+    ScaledTanh(f64, f64),
+    HardSigmoid(f64, f64),
+    Elu(f64),
+}
+
+impl Activation {
+    fn named(
+        name: &str,
+        alpha: &mut dyn FnMut() -> Option<f32>,
+        beta: &mut dyn FnMut() -> Option<f32>,
+    ) -> TractResult<Self> {
+        let mut alpha = |default: f64| alpha().map_or(default, f64::from);
+        let mut beta = |default: f64| beta().map_or(default, f64::from);
+        Ok(match name.to_lowercase().as_str() {
+            "relu" => Self::Relu,
+            "tanh" => Self::Tanh,
+            "sigmoid" => Self::Sigmoid,
+            "softsign" => Self::Softsign,
+            "softplus" => Self::Softplus,
+            "affine" => Self::Affine(alpha(1.0), beta(0.0)),
+            "leakyrelu" => Self::LeakyRelu(alpha(0.01)),
+            "thresholdedrelu" => Self::ThresholdedRelu(alpha(1.0)),
+            "scaledtanh" => Self::ScaledTanh(alpha(1.0), beta(1.0)),
+            "hardsigmoid" => Self::HardSigmoid(alpha(0.2), beta(0.5)),
+            "elu" => Self::Elu(alpha(1.0)),
+            _ => bail!("activation {name:?}"),
+        })
+    }
+
+    fn of(self, x: f64) -> f64 {
+        match self {
+            Self::Relu => x.max(0.0),
+            Self::Tanh => x.tanh(),
+            Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+            Self::Softsign => x / (1.0 + x.abs()),
+            Self::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
+            Self::Affine(alpha, beta) => alpha * x + beta,
+            Self::LeakyRelu(alpha) => {
+                if x < 0.0 {
+                    alpha * x
+                } else {
+                    x
+                }
+            }
+            Self::ThresholdedRelu(alpha) => {
+                if x > alpha {
+                    x
+                } else {
+                    0.0
+                }
+            }
+            Self::ScaledTanh(alpha, beta) => alpha * (beta * x).tanh(),
+            Self::HardSigmoid(alpha, beta) => (alpha * x + beta).clamp(0.0, 1.0),
+            Self::Elu(alpha) => {
+                if x < 0.0 {
+                    alpha * x.exp_m1()
+                } else {
+                    x
+                }
+            }
+        }
+    }
+}
+
+/// The weights of one direction.
+struct Cell<'w> {
+    kind: Kind,
+    hidden: usize,
+    w: ArrayView2<'w, f64>,
+    r: ArrayView2<'w, f64>,
+    /// Of the input, then of the recurrence.
+    b: Option<ArrayView1<'w, f64>>,
+    p: Option<ArrayView1<'w, f64>>,
+    activations: &'w [Activation],
+    clip: Option<f64>,
+}
+
+impl Cell<'_> {
+    fn gates(&self) -> usize {
+        match self.kind {
+            Kind::Rnn => 1,
+            Kind::Gru { .. } => 3,
+            Kind::Lstm { .. } => 4,
+        }
+    }
+
+    fn activated(&self, which: usize, values: &Array1<f64>) -> Array1<f64> {
+        let clip = |x: f64| self.clip.map_or(x, |clip| x.clamp(-clip, clip));
+        values.mapv(|x| self.activations[which].of(clip(x)))
+    }
+
+    fn bias(&self, gate: usize) -> Array1<f64> {
+        let at = gate * self.hidden;
+        self.b.map_or_else(|| Array1::zeros(self.hidden), |b| b.slice(s![at..at + self.hidden]).to_owned())
+    }
+
+    fn peephole(&self, gate: usize, c: &Array1<f64>) -> Array1<f64> {
+        let at = gate * self.hidden;
+        self.p.map_or_else(|| Array1::zeros(self.hidden), |p| &p.slice(s![at..at + self.hidden]) * c)
+    }
+
+    /// The next hidden and cell state of one sequence.
+    fn step(&self, x: ArrayView1<'_, f64>, h: &Array1<f64>, c: &Array1<f64>) -> (Array1<f64>, Array1<f64>) {
+        let rows = |gate: usize| s![gate * self.hidden..(gate + 1) * self.hidden, ..];
+        let gates = self.gates();
+        let from_x = |gate: usize| self.w.slice(rows(gate)).dot(&x) + self.bias(gate);
+        let recurrent =
+            |gate: usize, h: &Array1<f64>| self.r.slice(rows(gate)).dot(h) + self.bias(gates + gate);
+        match self.kind {
+            // h' = f(W x + Wb + R h + Rb)
+            Kind::Rnn => (self.activated(0, &(from_x(0) + recurrent(0, h))), c.clone()),
+            // z, r = f(…); n = g(W x + Wb + (r ⊙ h) R + Rb), or r ⊙ (R h + Rb); h' = (1 − z) ⊙ n + z ⊙ h
+            Kind::Gru { linear_before_reset } => {
+                let z = self.activated(0, &(from_x(0) + recurrent(0, h)));
+                let r = self.activated(0, &(from_x(1) + recurrent(1, h)));
+                let inner = if linear_before_reset { &r * &recurrent(2, h) } else { recurrent(2, &(&r * h)) };
+                let n = self.activated(1, &(from_x(2) + inner));
+                ((1.0 - &z) * n + z * h, c.clone())
+            }
+            // i, o, f = f(… + P c); c' = f ⊙ c + i ⊙ g(…); h' = o ⊙ h(c'), the output gate peeps at c'
+            Kind::Lstm { input_forget } => {
+                let i = self.activated(0, &(from_x(0) + recurrent(0, h) + self.peephole(0, c)));
+                let f = match input_forget {
+                    true => 1.0 - &i,
+                    false => self.activated(0, &(from_x(2) + recurrent(2, h) + self.peephole(2, c))),
+                };
+                let new = self.activated(1, &(from_x(3) + recurrent(3, h)));
+                let cell = f * c + i * new;
+                let o = self.activated(0, &(from_x(1) + recurrent(1, h) + self.peephole(1, &cell)));
+                // The last activation is not clipped: its input is the cell, not a gate's sum.
+                (o * cell.mapv(|x| self.activations[2].of(x)), cell)
+            }
+        }
+    }
+}
+
+impl Literal for Recurrent {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let three = |tensor: &Tensor| -> TractResult<Array3<f64>> {
+            Ok(array(tensor)?.into_dimensionality::<Ix3>()?)
+        };
+        let mut x = three(inputs.need(0)?)?;
+        let (w, r) = (three(inputs.need(1)?)?, three(inputs.need(2)?)?);
+        if self.batch_first {
+            x.swap_axes(0, 1);
+        }
+        let (times, batch, width) = x.dim();
+        let (directions, rows, hidden) = r.dim();
+        ensure!(directions == self.directions.len(), "weights of {directions} directions");
+        ensure!(w.dim() == (directions, rows, width), "W of shape {:?}", w.dim());
+        let two = |position| -> TractResult<Option<Array2<f64>>> {
+            inputs.get(position).map(|tensor| Ok(array(tensor)?.into_dimensionality::<Ix2>()?)).transpose()
+        };
+        let b = two(3)?;
+        let p = if self.name == "LSTM" { two(7)? } else { None };
+        let lengths = match inputs.get(4) {
+            Some(lengths) => ints(lengths)?,
+            None => vec![i64::try_from(times)?; batch],
+        };
+        ensure!(lengths.len() == batch, "{} lengths for a batch of {batch}", lengths.len());
+        let initial = |position: usize| -> TractResult<Array3<f64>> {
+            let Some(state) = inputs.get(position) else {
+                return Ok(Array3::zeros((directions, batch, hidden)));
+            };
+            let mut state = three(state)?;
+            if self.batch_first {
+                state.swap_axes(0, 1);
+            }
+            ensure!(
+                state.dim() == (directions, batch, hidden),
+                "an initial state of shape {:?}",
+                state.dim()
+            );
+            Ok(state)
+        };
+        let mut h = initial(5)?;
+        let mut c =
+            if self.name == "LSTM" { initial(6)? } else { Array3::zeros((directions, batch, hidden)) };
+        let mut y = Array4::<f64>::zeros((times, directions, batch, hidden));
+        let functions = self.activations.len() / directions;
+        for (direction, order) in self.directions.iter().enumerate() {
+            let of = |matrix: &Option<Array2<f64>>| {
+                matrix.as_ref().map(|matrix| matrix.index_axis(Axis(0), direction).to_owned())
+            };
+            let (b, p) = (of(&b), of(&p));
+            let cell = Cell {
+                kind: self.kind,
+                hidden,
+                w: w.index_axis(Axis(0), direction),
+                r: r.index_axis(Axis(0), direction),
+                b: b.as_ref().map(|b| b.view()),
+                p: p.as_ref().map(|p| p.view()),
+                activations: &self.activations[direction * functions..(direction + 1) * functions],
+                clip: self.clip,
+            };
+            ensure!(rows == cell.gates() * hidden, "R of shape {:?}", r.dim());
+            ensure!(cell.b.is_none_or(|b| b.len() == 2 * rows), "B of another length");
+            for (sequence, length) in lengths.iter().enumerate() {
+                // Behind the end of a sequence Y is 0 and the state stays.
+                let length = usize::try_from(*length)?;
+                ensure!(length <= times, "a length of {length} beyond {times}");
+                let mut state = h.slice(s![direction, sequence, ..]).to_owned();
+                let mut inner = c.slice(s![direction, sequence, ..]).to_owned();
+                for step in 0..length {
+                    let time = if *order == Direction::Reverse { length - 1 - step } else { step };
+                    (state, inner) = cell.step(x.slice(s![time, sequence, ..]), &state, &inner);
+                    y.slice_mut(s![time, direction, sequence, ..]).assign(&state);
+                }
+                h.slice_mut(s![direction, sequence, ..]).assign(&state);
+                c.slice_mut(s![direction, sequence, ..]).assign(&inner);
+            }
+        }
+        let datum_type = inputs.need(0)?.datum_type();
+        if self.batch_first {
+            h.swap_axes(0, 1);
+            c.swap_axes(0, 1);
+            y = y.permuted_axes([2, 0, 1, 3]);
+        }
+        let mut outputs =
+            vec![from_array(datum_type, &y.into_dyn())?, from_array(datum_type, &h.into_dyn())?];
+        if self.name == "LSTM" {
+            outputs.push(from_array(datum_type, &c.into_dyn())?);
+        }
+        Ok(outputs)
+    }
+}

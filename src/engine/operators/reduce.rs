@@ -1,0 +1,178 @@
+//! Reductions (opset 1 to 20) where tract lacks them or answers wrongly: an axis without elements,
+//! bool, axes that are not constant.
+//!
+//! Source: ONNX, Operators.md. Over no element: sum 0, product 1, max −∞ (the type's least value), min
+//! +∞ (its largest), log-sum −∞. tract gives 0 for max and min (0.23.9).
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen};
+use super::values::{axis, coordinates, floats, from_floats, ints, strides};
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum How {
+    L1,
+    L2,
+    LogSum,
+    LogSumExp,
+    Max,
+    Mean,
+    Min,
+    Prod,
+    Sum,
+    SumSquare,
+}
+
+#[derive(Debug)]
+struct Reduce {
+    how: How,
+    keep: bool,
+    axes: Option<Vec<i64>>,
+    /// No axes mean none, not all.
+    none: bool,
+}
+
+pub(super) fn reduce(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let how = match node.op_type.as_str() {
+        "ReduceL1" => How::L1,
+        "ReduceL2" => How::L2,
+        "ReduceLogSum" => How::LogSum,
+        "ReduceLogSumExp" => How::LogSumExp,
+        "ReduceMax" => How::Max,
+        "ReduceMean" => How::Mean,
+        "ReduceMin" => How::Min,
+        "ReduceProd" => How::Prod,
+        "ReduceSum" => How::Sum,
+        "ReduceSumSquare" => How::SumSquare,
+        other => bail!("{other} is no reduction"),
+    };
+    let reduce = Reduce {
+        how,
+        keep: node.get_attr_opt::<i64>("keepdims")?.unwrap_or(1) != 0,
+        axes: node.get_attr_opt_vec("axes")?,
+        none: node.get_attr_opt::<i64>("noop_with_empty_axes")?.unwrap_or(0) != 0,
+    };
+    choose(context, node, reduce, |inputs| {
+        let get = |at: usize| inputs.get(at).copied().flatten();
+        let odd = |x: &TypedFact| {
+            x.datum_type == DatumType::Bool || x.shape.iter().any(|length| *length == 0.to_dim())
+        };
+        get(0).is_some_and(odd)
+            || get(1).is_some_and(|axes| axes.konst.is_none() || axes.shape.volume() == 0.to_dim())
+    })
+}
+
+impl Reduce {
+    /// Which axes are reduced.
+    fn reduced(&self, rank: usize, given: Option<&Tensor>) -> TractResult<Vec<bool>> {
+        let axes = given.map(ints).transpose()?.or_else(|| self.axes.clone()).unwrap_or_default();
+        let mut reduced = vec![axes.is_empty() && !self.none; rank];
+        for at in axes {
+            reduced[axis(at, rank)?] = true;
+        }
+        Ok(reduced)
+    }
+
+    fn of(&self, values: &[f64], datum_type: DatumType) -> f64 {
+        let sum = |f: fn(f64) -> f64| values.iter().copied().map(f).sum::<f64>();
+        let largest = values.iter().copied().fold(f64::NEG_INFINITY, larger);
+        match self.how {
+            How::L1 => sum(f64::abs),
+            How::L2 => sum(|x| x * x).sqrt(),
+            How::LogSum => sum(|x| x).ln(),
+            How::LogSumExp if !largest.is_finite() => largest,
+            How::LogSumExp => values.iter().map(|x| (x - largest).exp()).sum::<f64>().ln() + largest,
+            How::Max if values.is_empty() => least(datum_type),
+            How::Min if values.is_empty() => {
+                -least(datum_type) - if datum_type.is_signed() { 1.0 } else { 0.0 }
+            }
+            How::Max => largest,
+            How::Min => -values.iter().map(|x| -x).fold(f64::NEG_INFINITY, larger),
+            How::Mean => sum(|x| x) / values.len() as f64,
+            How::Prod => values.iter().product(),
+            How::Sum => sum(|x| x),
+            How::SumSquare => sum(|x| x * x),
+        }
+    }
+}
+
+/// NaN wins, as NumPy and onnxruntime have it.
+fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+fn least(datum_type: DatumType) -> f64 {
+    match datum_type {
+        DatumType::I8 => i8::MIN.into(),
+        DatumType::I32 => i32::MIN.into(),
+        DatumType::I64 => i64::MIN as f64,
+        DatumType::F16 | DatumType::F32 | DatumType::F64 => f64::NEG_INFINITY,
+        _ => 0.0,
+    }
+}
+
+impl Literal for Reduce {
+    fn name(&self) -> &'static str {
+        "Reduce"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let reduced = self.reduced(x.rank(), inputs.get(1))?;
+        let length = |wanted: bool| {
+            let lengths = x.shape().iter().zip(&reduced);
+            lengths.map(|(length, reduced)| if *reduced == wanted { *length } else { 1 }).collect::<Vec<_>>()
+        };
+        let (kept, inner, steps) = (length(false), length(true), strides(x.shape()));
+        let flat = |at: &[usize]| at.iter().zip(&steps).map(|(at, step)| at * step).sum::<usize>();
+        let offsets: Vec<usize> = coordinates(&inner).map(|at| flat(&at)).collect();
+        let values = floats(x)?;
+        let out: Vec<f64> = coordinates(&kept)
+            .map(|at| {
+                let base = flat(&at);
+                let these: Vec<f64> = offsets.iter().map(|offset| values[base + offset]).collect();
+                self.of(&these, x.datum_type())
+            })
+            .collect();
+        let shape: Vec<usize> = match self.keep {
+            true => kept,
+            false => {
+                kept.into_iter().zip(&reduced).filter(|(_, reduced)| !**reduced).map(|(n, _)| n).collect()
+            }
+        };
+        Ok(vec![from_floats(x.datum_type(), &shape, &out)?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let x = seen(inputs, 0)?;
+        let rank = x.shape.len();
+        let axes = inputs.get(1).and_then(Option::as_ref);
+        let reduced = match axes.map(|axes| axes.value.as_deref()) {
+            Some(None) => {
+                // Only a run tells which axes go: their number is known where none is dropped.
+                let count =
+                    axes.and_then(|axes| axes.lengths().ok()).and_then(|shape| shape.first().copied());
+                let count = count.context("the number of axes depends on values")?;
+                let left = if self.keep {
+                    rank
+                } else if count == 0 && !self.none {
+                    0
+                } else {
+                    rank - count
+                };
+                return Ok(Some(vec![Form::open(x.datum_type, vec![None; left])]));
+            }
+            given => self.reduced(rank, given.flatten())?,
+        };
+        let shape: Vec<TDim> = x
+            .shape
+            .iter()
+            .zip(&reduced)
+            .filter(|(_, reduced)| self.keep || !**reduced)
+            .map(|(length, reduced)| if *reduced { 1.to_dim() } else { length.clone() })
+            .collect();
+        Ok(Some(vec![Form::of(x.datum_type, &shape)]))
+    }
+}

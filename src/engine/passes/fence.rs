@@ -1,0 +1,78 @@
+//! tract makes no look-up table of what is none.
+//!
+//! Between a DequantizeLinear and a QuantizeLinear tract folds operators into a table of 256 answers
+//! (`DequantizeLinearF32::declutter`, 0.23.9). It takes any operator whose axes map one to one for
+//! one that answers element by element, so that Softmax becomes a table and saturates; and it
+//! reads an int8 input as uint8 when the output is uint8. A fence behind the DequantizeLinear of
+//! every such chain stops it; real chains of elements keep their table. Goes when tract asks for an
+//! element-wise operator and takes the table's index from the input's type.
+
+use tract_core::internal::*;
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLinearU8};
+
+/// Gives its input on, untouched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Fence;
+
+impl Op for Fence {
+    fn name(&self) -> StaticName {
+        "Fence".into()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Fence {
+    op_out_of_plan!();
+
+    fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        Ok(inputs)
+    }
+
+    fn forwards_input(&self) -> Option<usize> {
+        Some(0)
+    }
+}
+
+impl TypedOp for Fence {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        Ok(tvec!(inputs[0].without_value()))
+    }
+
+    as_op!();
+}
+
+/// Fences every chain that would become a wrong table.
+pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes().len() {
+        let node = model.node(id);
+        if !node.op_is::<DequantizeLinearF32>() || becomes_a_right_table(model, node)? {
+            continue;
+        }
+        let mut patch = TypedModelPatch::new("fence behind a dequantisation");
+        let output = patch.tap_model(model, OutletId::new(id, 0))?;
+        let fenced = patch.wire_node(format!("{}.fence", node.name), Fence, &[output])?[0];
+        patch.shunt_outside(model, OutletId::new(id, 0), fenced)?;
+        patch.apply(model)?;
+    }
+    Ok(())
+}
+
+/// Whether the chain behind a dequantisation is of elements only, and ends in the type that it came from.
+fn becomes_a_right_table(model: &TypedModel, dequantised: &TypedNode) -> TractResult<bool> {
+    let from = model.outlet_fact(dequantised.inputs[0])?.datum_type.unquantized();
+    let mut at = dequantised;
+    while let Some(next) = model.single_succ(at.id)? {
+        let Some(op) = next.op_as::<ElementWiseOp>() else { return Ok(false) };
+        if op.0.is::<QuantizeLinearU8>() {
+            return Ok(from == DatumType::U8);
+        }
+        if op.0.is::<QuantizeLinearI8>() {
+            return Ok(from == DatumType::I8);
+        }
+        at = next;
+    }
+    // It goes to several readers, or out: no table is made.
+    Ok(true)
+}
