@@ -94,10 +94,8 @@ fn every_model_that_runs_gives_onnxruntimes_answers_twice_in_a_row() {
     let Some(models) = folder() else { return };
     let refused = compare_all(&models);
     let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["ai4i_forest_raw", "ai4i_gbt_raw", "ai4i_logreg_raw", "silero_vad_if_fails"]);
-    let message = |name| refused.iter().find(|(known, _)| known == name).unwrap().1.to_string();
-    assert!(message("ai4i_logreg_raw").contains("ai.onnx.ml:Imputer (node"));
-    assert!(message("silero_vad_if_fails").contains("cannot"));
+    assert_eq!(names, ["silero_vad_if_fails"]);
+    assert!(refused[0].1.to_string().contains("cannot"), "{}", refused[0].1);
 }
 
 #[test]
