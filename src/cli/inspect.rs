@@ -169,6 +169,9 @@ fn print_text(page: &Page, card: Option<&Card>, trial: &Trial) {
     }
     print_ports("inputs", &page.inputs);
     print_ports("outputs", &page.outputs);
+    for (output, classes) in &page.classes {
+        println!("classes     {output}: {}", classes.join(", "));
+    }
     println!("parameters  {}", page.parameters);
     let total: usize = page.operators.iter().map(|count| count.nodes).sum();
     println!("operators   {total} nodes");
@@ -269,6 +272,7 @@ fn as_json(page: &Page, card: Option<&Card>, trial: &Trial) -> Value {
         "opsets": opsets,
         "inputs": ports(&page.inputs),
         "outputs": ports(&page.outputs),
+        "classes": page.classes.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "parameters": page.parameters,
         "operators": operators,
         "unknown_operators": page.unknown_operators,

@@ -71,13 +71,26 @@ pub enum Features {
 }
 
 impl Features {
-    /// The graph input that they fill.
-    pub fn input(&self) -> &str {
+    /// The graph inputs that they fill: one, or one for each column.
+    pub fn inputs(&self) -> Vec<&str> {
         match self {
-            Self::Image(image) => &image.input,
-            Self::Window(window) => &window.input,
-            Self::Table(table) => &table.input,
+            Self::Image(image) => vec![&image.input],
+            Self::Window(window) => vec![&window.input],
+            Self::Table(table) => match &table.input {
+                Some(input) => vec![input],
+                None => table.columns.iter().filter_map(|column| column.input.as_deref()).collect(),
+            },
         }
+    }
+
+    /// What the features are laid out as: the graph input that they fill, or, where each column fills
+    /// one of its own, a row of all of them, from which they are handed out.
+    pub fn port(&self, inputs: &[PortSpec]) -> Option<PortSpec> {
+        if let Self::Table(TableFeatures { input: None, columns, .. }) = self {
+            let shape = vec![1, columns.len()];
+            return Some(PortSpec { name: "columns".to_owned(), data_type: DataType::F64, shape });
+        }
+        inputs.iter().find(|port| self.inputs() == [port.name.as_str()]).cloned()
     }
 }
 
@@ -198,6 +211,12 @@ pub struct Channel {
     pub std: f64,
     /// Missing values reach the model as NaN (it imputes itself).
     pub allow_nan: bool,
+    /// The texts that a frame may hold here, each standing for its place in this list; empty: numbers.
+    pub words: Vec<String>,
+    /// The graph input that this column of a table fills alone.
+    pub input: Option<String>,
+    /// That input takes integers: only whole numbers fit.
+    pub whole: bool,
 }
 
 /// Order of a window tensor's axes.
@@ -226,8 +245,9 @@ pub enum Gap {
 /// `features.kind = "table"`
 #[derive(Clone, Debug, PartialEq)]
 pub struct TableFeatures {
-    /// Graph input to fill, `[batch, columns + derived]`, or another shape of as many elements.
-    pub input: String,
+    /// Graph input to fill, `[batch, columns + derived]`, or another shape of as many elements; `None`:
+    /// each column names its own.
+    pub input: Option<String>,
     /// Columns as they come, in the model's order.
     pub columns: Vec<Channel>,
     /// Columns computed from others, behind them, in order.

@@ -142,9 +142,10 @@ pub fn pipeline(config: &Config, index: usize, verified: &Verified) -> Result<Pi
     let pipeline = &config.pipelines[index];
     let Verified { card, model, .. } = verified;
     decode::compatible(&pipeline.decode, &card.features)?;
-    let input = card.graph.inputs.iter().find(|input| input.name == card.features.input());
-    let input = input.ok_or_else(|| format!("model {} has no input {}", card.name, card.features.input()))?;
-    let featurizer = featurize::Featurizer::new(&card.features, input).map_err(|error| error.to_string())?;
+    let input = card.features.port(&card.graph.inputs);
+    let input = input
+        .ok_or_else(|| format!("model {} has no input {}", card.name, card.features.inputs().join(", ")))?;
+    let featurizer = featurize::Featurizer::new(&card.features, &input).map_err(|error| error.to_string())?;
     let interpreter =
         interpret::Interpreter::new(&card.output, &card.features, pipeline.threshold, pipeline.uncertain)
             .map_err(|error| error.to_string())?;

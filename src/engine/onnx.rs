@@ -10,7 +10,7 @@ use std::path::Path;
 use tract_core::prelude::Framework;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType as OnnxType};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, TensorProto, ValueInfoProto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
     tensor_shape_proto::dimension::Value, type_proto,
 };
 
@@ -151,6 +151,39 @@ pub(super) fn operator_name(domain: &str, operator: &str) -> String {
     }
 }
 
+/// The classes of each output that holds a score for each, in the scores' order, as ZipMap or the
+/// classifier behind it names them.
+pub(super) fn classes(graph: &GraphProto) -> Vec<(String, Vec<String>)> {
+    let producer = |tensor: &str| {
+        graph.node.iter().find_map(|node| Some((node, node.output.iter().position(|name| name == tensor)?)))
+    };
+    let of = |output: &str| {
+        let mut tensor = output;
+        // Longer ways between a classifier and its scores are not exported; a circle ends here.
+        for _ in 0..16 {
+            let (node, slot) = producer(tensor)?;
+            if let Some(classes) = class_names(node) {
+                // A classifier's first output is the label itself.
+                return (node.op_type == "ZipMap" || slot == 1).then_some(classes);
+            }
+            tensor = node.input.first()?;
+        }
+        None
+    };
+    graph.output.iter().filter_map(|output| Some((output.name.clone(), of(&output.name)?))).collect()
+}
+
+fn class_names(node: &NodeProto) -> Option<Vec<String>> {
+    let named = node.attribute.iter().filter(|attribute| attribute.name.starts_with("classlabels_"));
+    let names: Vec<String> = named
+        .flat_map(|attribute| {
+            let texts = attribute.strings.iter().map(|text| String::from_utf8_lossy(text).into_owned());
+            texts.chain(attribute.ints.iter().map(ToString::to_string))
+        })
+        .collect();
+    Some(names).filter(|names| !names.is_empty())
+}
+
 /// How often each operator stands in the graph, inner graphs included.
 pub(super) fn operator_counts(graph: &GraphProto) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -284,7 +317,7 @@ fn data_type(onnx: i32) -> Option<DataType> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tract_onnx::pb::{NodeProto, StringStringEntryProto};
+    use tract_onnx::pb::StringStringEntryProto;
 
     fn refused(bytes: &[u8]) -> String {
         decode(Path::new("m.onnx"), bytes).unwrap_err().to_string()
@@ -349,5 +382,31 @@ mod tests {
                 "ai.onnx.ml:CastMap (node \"fourth\")"
             ]
         );
+    }
+
+    #[test]
+    fn the_classes_of_scores_are_found_behind_whatever_stands_between() {
+        let node = |op: &str, inputs: &[&str], outputs: &[&str]| NodeProto {
+            op_type: op.into(),
+            input: inputs.iter().map(ToString::to_string).collect(),
+            output: outputs.iter().map(ToString::to_string).collect(),
+            ..NodeProto::default()
+        };
+        let strings = vec![b"ok".to_vec(), b"dent".to_vec()];
+        let classifier = NodeProto {
+            attribute: vec![AttributeProto {
+                name: "classlabels_strings".into(),
+                strings,
+                ..AttributeProto::default()
+            }],
+            ..node("LinearClassifier", &["x"], &["label", "raw"])
+        };
+        let output = |name: &str| ValueInfoProto { name: name.into(), ..ValueInfoProto::default() };
+        let graph = GraphProto {
+            node: vec![classifier, node("Normalizer", &["raw"], &["scores"])],
+            output: vec![output("label"), output("scores")],
+            ..GraphProto::default()
+        };
+        assert_eq!(classes(&graph), [("scores".to_owned(), vec!["ok".to_owned(), "dent".to_owned()])]);
     }
 }

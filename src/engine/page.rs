@@ -31,6 +31,8 @@ pub struct Page {
     pub inputs: Vec<Port>,
     /// Outputs as exported.
     pub outputs: Vec<Port>,
+    /// For each output with a score a class: the classes, in the scores' order.
+    pub classes: Vec<(String, Vec<String>)>,
     /// Operators by name.
     pub operators: Vec<OperatorCount>,
     /// Those of them that the engine lacks, with their first node.
@@ -62,6 +64,7 @@ impl Parsed {
             opsets: Vec::new(),
             inputs: self.inputs().to_vec(),
             outputs: self.outputs().to_vec(),
+            classes: Vec::new(),
             operators: Vec::new(),
             unknown_operators: Vec::new(),
             parameters: 0,
@@ -81,6 +84,7 @@ fn onnx_page(page: Page, proto: &ModelProto) -> Page {
         format: "ONNX",
         producer: Some(producer.trim().to_owned()).filter(|text| !text.is_empty()),
         opsets: proto.opset_import.iter().map(|set| (set.domain.clone(), set.version)).collect(),
+        classes: graph.map(onnx::classes).unwrap_or_default(),
         operators: counts(graph.map(onnx::operator_counts).unwrap_or_default()),
         unknown_operators: graph.map(onnx::unknown_operators).unwrap_or_default(),
         parameters: graph.map_or(0, onnx::parameter_count),

@@ -149,6 +149,9 @@ impl Sample {
             mean: 0.0,
             std: 1.0,
             allow_nan: false,
+            words: Vec::new(),
+            input: None,
+            whole: false,
         };
         let columns = self.inputs[0].shape.iter().product::<usize>();
         Card {
@@ -163,7 +166,7 @@ impl Sample {
                 inputs: self.inputs.clone(),
             },
             features: Features::Table(TableFeatures {
-                input: self.inputs[0].name.clone(),
+                input: Some(self.inputs[0].name.clone()),
                 columns: (0..columns).map(column).collect(),
                 derived: Vec::new(),
                 gap: Gap::Ignore,

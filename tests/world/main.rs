@@ -13,6 +13,7 @@ mod bad_setup;
 mod delivery;
 mod embedded_broker;
 mod main_way;
+mod notebook;
 mod outbox;
 mod peers;
 mod real_data;

@@ -97,13 +97,14 @@ impl Rules<'_, '_> {
         let graph = raw.graph.table().and_then(|(_, graph)| self.graph(graph));
         let inputs = graph.as_ref().map(|graph| graph.inputs.as_slice());
         let features = raw.features.table().and_then(|(at, features)| self.features(features, at, inputs));
-        let fills = features.as_ref().map(Features::input);
-        let states = self.states(&raw.state, inputs, fills);
-        if let (Some(inputs), Some(states), Some(fills)) = (inputs, &states, fills) {
-            let filled = |name: &str| name == fills || states.iter().any(|state| state.input == name);
+        let fills = features.as_ref().map(Features::inputs);
+        let states = self.states(&raw.state, inputs, fills.as_deref().unwrap_or_default());
+        if let (Some(inputs), Some(states), Some(fills)) = (inputs, &states, &fills) {
+            let filled = |name: &str| fills.contains(&name) || states.iter().any(|state| state.input == name);
             // A slip in a name would be told a second time from the other side.
             let known = |name: &str| inputs.iter().any(|port| port.name == name);
-            let slip = !known(fills) || states.iter().any(|state| !known(&state.input));
+            let slip =
+                !fills.iter().all(|fills| known(fills)) || states.iter().any(|state| !known(&state.input));
             for port in inputs.iter().filter(|port| !slip && !filled(&port.name)) {
                 let ports = raw.graph.value().and_then(|graph| graph.input.value());
                 let written = ports.into_iter().flatten().map(Spanned::get_ref);
@@ -113,7 +114,7 @@ impl Rules<'_, '_> {
                     at.unwrap_or(0),
                     format!(
                         "the graph input {:?} is filled by nothing; each input is \
-                             features.input or the input of a [[state]]",
+                             features.input, or the input of a column or of a [[state]]",
                         shorten(&port.name)
                     ),
                 );
@@ -211,7 +212,7 @@ impl Rules<'_, '_> {
         &mut self,
         list: &Field<Vec<Spanned<RawState>>>,
         inputs: Option<&[PortSpec]>,
-        fills: Option<&str>,
+        fills: &[&str],
     ) -> Option<Vec<State>> {
         let list = match list {
             Field::Given(list) => list,
@@ -233,10 +234,10 @@ impl Rules<'_, '_> {
             if let Some(inputs) = inputs {
                 self.port(&input, at, inputs);
             }
-            if fills == Some(input.as_str()) {
+            if fills.contains(&input.as_str()) {
                 self.complain(
                     at,
-                    format!("input {input:?} is features.input already; a state fills another one"),
+                    format!("input {input:?} is filled by features already; a state fills another one"),
                 );
             }
             if states.iter().any(|state| state.input == input) {
@@ -619,5 +620,47 @@ mod tests {
                 ("folds".into(), text("1, 2"))
             ]
         );
+    }
+
+    #[test]
+    fn columns_with_inputs_of_their_own_take_strings_and_whole_numbers() {
+        let graph = |types: [&str; 2]| {
+            let mut text = graph("[1, 1]");
+            text += &format!("[[graph.input]]\nname = \"w\"\ntype = \"{}\"\nshape = [1, 1]\n", types[0]);
+            text + &format!("[[graph.input]]\nname = \"n\"\ntype = \"{}\"\nshape = [1, 1]\n", types[1])
+        };
+        let features = |words: &str| {
+            format!(
+                "[features]\nkind = \"table\"\n[[features.column]]\nname = \"a\"\ninput = \"x\"\n\
+                 [[features.column]]\nname = \"type\"\ninput = \"w\"\n{words}\
+                 [[features.column]]\nname = \"count\"\ninput = \"n\"\n"
+            )
+        };
+        let words = "words = [\"L\", \"M\"]\n";
+        let card = |types, words| parse(&format!("{HEAD}{}{}{CLASSES}", graph(types), features(words)));
+        let read = card(["string", "i64"], words).unwrap();
+        assert_eq!(read.features.inputs(), ["x", "w", "n"]);
+        let port = read.features.port(&read.graph.inputs).unwrap();
+        assert_eq!((port.data_type, port.shape), (DataType::F64, vec![1, 3]));
+        let Features::Table(table) = read.features else { panic!("a table") };
+        assert_eq!(table.columns[1].words, ["L", "M"]);
+        assert_eq!(table.columns.iter().map(|column| column.whole).collect::<Vec<_>>(), [false, false, true]);
+        assert!(
+            only(card(["string", "i64"], ""))
+                .contains("input \"w\" takes strings; column \"type\" needs words")
+        );
+        assert!(only(card(["bool", "f32"], "")).contains("a column fills f32, f64, i64, i32 or string"));
+        let both = "words = [\"L\"]\nimpute = 1\n";
+        assert!(only(card(["string", "i64"], both)).contains("has no mean, std, impute or allow_nan"));
+    }
+
+    #[test]
+    fn a_table_fills_one_input_or_one_for_each_column() {
+        let head = "[features]\nkind = \"table\"\n";
+        let column = |more: &str| format!("[[features.column]]\nname = \"a\"\n{more}");
+        let of = |features: String| only(card("[1, 1]", &features, CLASSES));
+        assert!(of(head.to_owned() + &column("")).contains("fills no input"));
+        let both = format!("{head}input = \"x\"\n{}", column("input = \"x\"\n"));
+        assert!(of(both).contains("keep one"));
     }
 }

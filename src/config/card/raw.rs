@@ -85,9 +85,7 @@ words! {
         "u16" => DataType::U16,
         "u8" => DataType::U8,
         "bool" => DataType::Bool,
-        refused {
-            "string" => "text inputs cannot be filled from a frame; export the model with numbers",
-        }
+        "string" => DataType::Text,
     }
 }
 
@@ -112,8 +110,8 @@ keys! {
     RawFeatures {
         /// What a frame is to the model: a picture, some samples of several channels, or one row.
         kind: FeaturesKindWord [required],
-        /// The graph input to fill.
-        input: Text [required],
+        /// The graph input to fill. Needed, except for a table whose columns each name their own.
+        input: Text,
         /// image: pixels across.
         width: Whole<1, 16_384>,
         /// image: pixels down.
@@ -234,6 +232,11 @@ keys! {
         std: Number = 1.0,
         /// Missing values reach the model as NaN, because it imputes itself.
         allow_nan: Flag = false,
+        /// table: the texts that may stand here. A string input gets the text, any other its place
+        /// in this list, from 0. Default: the column holds numbers.
+        words: List<Text>,
+        /// table: the graph input that this column fills alone; then every column names one.
+        input: Text,
     }
 }
 

@@ -76,18 +76,17 @@ pub(super) fn decode(
                 },
                 Cell::Time => own_time = moment(cell).map_err(|why| in_line(number, &why))?,
                 Cell::Column(column) => {
-                    values[start + column] = match value(cell, separator) {
-                        Some(value) if !value.is_nan() => value,
-                        Some(_) => columns.missing(column, "blank", Some(row))?,
-                        None => {
-                            let name = &columns.names[column];
-                            let seen = shortened(cell);
-                            return Err(in_line(
-                                number,
-                                &format!("`{name}` is {seen:?}; a number was expected"),
-                            ));
+                    let found = match value(cell, separator) {
+                        Some(value) if value.is_nan() => {
+                            columns.missing(column, "blank", Some(row)).map(Ok)?
                         }
-                    }
+                        Some(value) => columns.number(column, value).or_else(|_| columns.word(column, cell)),
+                        None => columns.word(column, cell),
+                    };
+                    values[start + column] = found.map_err(|expected| {
+                        let (name, seen) = (&columns.names[column], shortened(cell));
+                        in_line(number, &format!("`{name}` is {seen:?}; {expected} was expected"))
+                    })?;
                 }
             }
         }

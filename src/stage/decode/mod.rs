@@ -118,6 +118,11 @@ pub fn compatible(decode: &Decode, features: &Features) -> Result<(), String> {
             return Err(format!("{key} = \"{field}\", but `{field}` is a feature of the model"));
         }
     }
+    if matches!(decode.format, Format::F32le | Format::I16le)
+        && let Some(channel) = channels(features).iter().find(|channel| !channel.words.is_empty())
+    {
+        return Err(format!("format = \"{format}\", but `{}` is one of several words", channel.name));
+    }
     if decode.id_field.is_some() && decode.id_field == decode.time_field {
         return Err("id_field and time_field name the same field; name the time_field alone".into());
     }
@@ -143,6 +148,8 @@ struct Columns {
     names: Vec<String>,
     /// Whether a value may be missing: the card imputes it, or the model does.
     may_miss: Vec<bool>,
+    /// The texts that stand for numbers, by their place; empty: numbers stand there themselves.
+    words: Vec<Vec<String>>,
     by_name: HashMap<String, usize>,
 }
 
@@ -151,6 +158,7 @@ impl Columns {
         let names: Vec<String> = channels.iter().map(|channel| channel.name.clone()).collect();
         Columns {
             may_miss: channels.iter().map(|c| c.allow_nan || c.impute.is_some()).collect(),
+            words: channels.iter().map(|channel| channel.words.clone()).collect(),
             by_name: names.iter().cloned().zip(0..).collect(),
             names,
         }
@@ -162,6 +170,34 @@ impl Columns {
 
     fn index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
+    }
+
+    /// A text's number; what else could stand in this column, where it is none of its words.
+    fn word(&self, column: usize, text: &str) -> Result<f64, String> {
+        let words = self.words.get(column).map_or(&[][..], Vec::as_slice);
+        let place = words.iter().position(|word| word == text);
+        place.map(|place| place as f64).ok_or_else(|| self.expected(column))
+    }
+
+    /// A number as it may stand in this column; what else could, where it may not.
+    fn number(&self, column: usize, number: f64) -> Result<f64, String> {
+        match self.words.get(column) {
+            Some(words) if !words.is_empty() => Err(self.expected(column)),
+            _ => Ok(number),
+        }
+    }
+
+    /// `a number`, or `one of "L", "M", "H"`.
+    fn expected(&self, column: usize) -> String {
+        const SHOWN: usize = 8;
+        match self.words.get(column).map_or(&[][..], Vec::as_slice) {
+            [] => "a number".to_owned(),
+            words => {
+                let shown: Vec<String> = words.iter().take(SHOWN).map(|word| format!("{word:?}")).collect();
+                let more = if words.len() > SHOWN { ", …" } else { "" };
+                format!("one of {}{more}", shown.join(", "))
+            }
+        }
     }
 
     /// NaN for a value that is not there, where the card allows it. `row` is 1-based.

@@ -25,12 +25,22 @@ impl Extras {
 fn channel(name: &str) -> Channel {
     let plain = name.trim_end_matches('?');
     let impute = (plain != name).then_some(0.0);
-    Channel { name: plain.into(), unit: String::new(), impute, mean: 0.0, std: 1.0, allow_nan: false }
+    Channel {
+        name: plain.into(),
+        unit: String::new(),
+        impute,
+        mean: 0.0,
+        std: 1.0,
+        allow_nan: false,
+        words: Vec::new(),
+        input: None,
+        whole: false,
+    }
 }
 
 fn table(names: &[&str]) -> Features {
     let columns = names.iter().map(|name| channel(name)).collect();
-    Features::Table(TableFeatures { input: "x".into(), columns, derived: Vec::new(), gap: Gap::Ignore })
+    Features::Table(TableFeatures { input: Some("x".into()), columns, derived: Vec::new(), gap: Gap::Ignore })
 }
 
 fn picture() -> Features {
@@ -457,4 +467,46 @@ proptest! {
         let rows = decoder(Format::Csv, &names).decode(lines.join("\r\n").as_bytes()).unwrap();
         prop_assert_eq!(rows.content, Content::Rows(crate::base::Rows { columns: 2, values: numbers.to_vec() }));
     }
+}
+
+fn press() -> Features {
+    let mut kind = channel("type");
+    kind.words = ["L", "M", "7"].map(str::to_owned).to_vec();
+    let columns = vec![channel("torque"), kind];
+    Features::Table(TableFeatures { input: None, columns, derived: Vec::new(), gap: Gap::Ignore })
+}
+
+#[test]
+fn a_word_becomes_its_place_and_another_one_is_refused_with_those_that_would_do() {
+    let decode = |format, payload: &str| {
+        let mut decoder = Decoder::new(&meant(format), &press());
+        decoder.decode(payload.as_bytes()).map_err(|error| error.to_string())
+    };
+    for (format, payload) in [
+        (Format::Json, r#"{"torque": 40.5, "type": "M"}"#),
+        (Format::Json, r#"[40.5, "M"]"#),
+        (Format::Json, r#"[[40.5, "M"]]"#),
+        (Format::Csv, "torque,type\n40.5,M"),
+    ] {
+        let Content::Rows(rows) = decode(format, payload).unwrap().content else { panic!("rows") };
+        assert_eq!(rows.values, [40.5, 1.0], "{payload}");
+    }
+    let Content::Rows(rows) = decode(Format::Csv, "40.5,7").unwrap().content else { panic!("rows") };
+    assert_eq!(rows.values, [40.5, 2.0], "a word may look like a number");
+    for payload in [r#"{"torque": 40.5, "type": "H"}"#, r#"[40.5, 7]"#] {
+        let said = decode(Format::Json, payload).unwrap_err();
+        assert!(said.contains(r#"one of "L", "M", "7" was expected"#), "{said}");
+    }
+    let said = decode(Format::Csv, "torque,type\n40.5,H").unwrap_err();
+    assert!(said.contains(r#"`type` is "H"; one of "L", "M", "7" was expected"#), "{said}");
+    assert!(
+        decode(Format::Json, r#"{"torque": 40.5, "type": null}"#).unwrap_err().contains("`type` is null")
+    );
+}
+
+#[test]
+fn words_have_no_place_in_bare_numbers() {
+    assert!(
+        compatible(&meant(Format::F32le), &press()).unwrap_err().contains("`type` is one of several words")
+    );
 }

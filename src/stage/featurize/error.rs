@@ -104,6 +104,16 @@ pub enum FeaturizeError {
         /// 1-based.
         row: usize,
     },
+    /// The graph input that this column fills takes integers.
+    #[error("feature `{feature}` is {value} in row {row}; its input takes integers")]
+    NotWhole {
+        /// Column.
+        feature: String,
+        /// As it came.
+        value: f64,
+        /// 1-based.
+        row: usize,
+    },
     /// A value is infinite, or becomes so on its way.
     #[error("feature `{feature}` is {value} in row {row}{how}; a finite number was expected")]
     NotFinite {
@@ -122,7 +132,7 @@ impl FeaturizeError {
     /// What the frame is counted under.
     pub const fn reason(&self) -> Reason {
         match self {
-            Self::WrongContent { .. } => Reason::Malformed,
+            Self::WrongContent { .. } | Self::NotWhole { .. } => Reason::Malformed,
             Self::BadPicture { .. } => Reason::WrongChannels,
             Self::WrongSize { .. } | Self::WrongColumns { .. } | Self::TooMany { .. } => Reason::WrongLength,
             Self::Missing { .. } => Reason::MissingFeature,

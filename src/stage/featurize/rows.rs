@@ -77,6 +77,9 @@ impl Row {
                 return Err(not_finite(channel, value, row, ""));
             }
             let value = present(channel, value, row)?;
+            if channel.whole && value.fract() != 0.0 {
+                return Err(FeaturizeError::NotWhole { feature: channel.name.clone(), value, row });
+            }
             observed.push(value);
             scaled.push(self.scale(channel, value, row)?);
         }

@@ -12,7 +12,17 @@ use crate::config::card::{
 };
 
 pub(super) fn channel(name: &str) -> Channel {
-    Channel { name: name.into(), unit: String::new(), impute: None, mean: 0.0, std: 1.0, allow_nan: false }
+    Channel {
+        name: name.into(),
+        unit: String::new(),
+        impute: None,
+        mean: 0.0,
+        std: 1.0,
+        allow_nan: false,
+        words: Vec::new(),
+        input: None,
+        whole: false,
+    }
 }
 
 fn port(shape: &[usize], data_type: DataType) -> PortSpec {
@@ -44,7 +54,7 @@ fn table() -> card::Features {
     let ratio = Derived { channel: channel("r"), op: DerivedOp::Ratio, of: [0, 1] };
     let columns = vec![channel("a"), Channel { impute: Some(4.0), std: 2.0, ..channel("b") }];
     let gap = Gap::Reset { max: Duration::from_secs(1) };
-    card::Features::Table(TableFeatures { input: "x".into(), columns, derived: vec![ratio], gap })
+    card::Features::Table(TableFeatures { input: Some("x".into()), columns, derived: vec![ratio], gap })
 }
 
 fn picture(width: usize, height: usize, layout: ImageLayout) -> card::Features {

@@ -10,7 +10,7 @@
 
 mod wiring;
 
-use crate::base::{Data, Features, Tensor};
+use crate::base::{Data, DataType, Features, Tensor};
 use crate::config::Card;
 use crate::engine::{InferError, Model, Session};
 
@@ -54,7 +54,11 @@ impl Inference {
     /// # Errors
     /// The features do not fit the graph's input, or the engine failed on them.
     pub fn run(&mut self, features: &Features, state: &mut StateTensors) -> Result<Tensor, InferError> {
+        let own: Vec<Tensor> = self.columns(&features.input);
         let mut inputs = vec![&features.input; self.wiring.input_count];
+        for ((input, _), tensor) in self.wiring.columns.iter().zip(&own) {
+            inputs[*input] = tensor;
+        }
         for (slot, tensor) in self.wiring.states.iter().zip(&state.0) {
             inputs[slot.input] = tensor;
         }
@@ -69,10 +73,34 @@ impl Inference {
         }
         Ok(outputs.swap_remove(self.wiring.scores))
     }
+
+    /// The tensor of each column that fills an input of its own, in that input's type.
+    fn columns(&self, row: &Tensor) -> Vec<Tensor> {
+        let Data::F64(values) = &row.data else { return Vec::new() };
+        let specs = self.session.model().inputs();
+        let columns = self.wiring.columns.iter().zip(values);
+        columns
+            .map(|((input, words), &value)| {
+                let spec = &specs[*input];
+                let data = match spec.data_type {
+                    // What the list does not hold was refused when the frame was decoded.
+                    DataType::Text => {
+                        Data::Text(vec![words.get(value as usize).cloned().unwrap_or_default()])
+                    }
+                    DataType::F64 => Data::F64(vec![value]),
+                    // Whole, or refused when the frame became features.
+                    DataType::I64 => Data::I64(vec![value as i64]),
+                    DataType::I32 => Data::I32(vec![value as i32]),
+                    _ => Data::F32(vec![value as f32]),
+                };
+                Tensor { shape: spec.shape.clone(), data }
+            })
+            .collect()
+    }
 }
 
-fn zeros(data_type: crate::base::DataType, shape: &[usize]) -> Tensor {
-    use crate::base::DataType as D;
+fn zeros(data_type: DataType, shape: &[usize]) -> Tensor {
+    use DataType as D;
     let count = shape.iter().product();
     let data = match data_type {
         D::F32 => Data::F32(vec![0.0; count]),

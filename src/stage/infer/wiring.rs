@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::config::Card;
-use crate::config::card::{Features, PortSpec, State};
+use crate::config::card::{Channel, Features, PortSpec, State, TableFeatures};
 use crate::engine::Port;
 
 /// Card and graph contradict each other: the configuration is wrong, starting again will not help.
@@ -20,6 +20,8 @@ pub struct CardMismatch {
 #[derive(Debug)]
 pub(super) struct Wiring {
     pub(super) input_count: usize,
+    /// The inputs that columns fill one by one, with each column's words; empty: features fill one.
+    pub(super) columns: Vec<(usize, Vec<String>)>,
     /// In the card's order.
     pub(super) states: Vec<Slot>,
     /// The output with the scores.
@@ -46,7 +48,9 @@ impl Wiring {
             found
         };
 
-        let features = find("features.input", card.features.input(), &input_names);
+        let features: Vec<Option<usize>> = (card.features.inputs().into_iter())
+            .map(|name| find("the input of features", name, &input_names))
+            .collect();
         let scores = find("output.tensor", &card.output.tensor, &output_names);
         let slots: Vec<(&State, Option<usize>, Option<usize>)> = (card.states.iter())
             .map(|state| {
@@ -56,7 +60,7 @@ impl Wiring {
             .collect();
 
         let mut filled = vec![0; inputs.len()];
-        for input in slots.iter().map(|(_, input, _)| *input).chain([features]).flatten() {
+        for input in slots.iter().map(|(_, input, _)| *input).chain(features.iter().copied()).flatten() {
             filled[input] += 1;
         }
         for (spec, times) in inputs.iter().zip(filled) {
@@ -69,7 +73,14 @@ impl Wiring {
                 _ => contradictions.push(format!("input {:?} is filled {times} times", spec.name)),
             }
         }
-        contradictions.extend(features.and_then(|at| wrong_size(&card.features, &inputs[at])));
+        let own_inputs: &[Channel] = match &card.features {
+            Features::Table(TableFeatures { input: None, columns, .. }) => columns,
+            _ => &[],
+        };
+        if own_inputs.is_empty() {
+            contradictions
+                .extend(features.iter().flatten().filter_map(|at| wrong_size(&card.features, &inputs[*at])));
+        }
         for (state, input, output) in &slots {
             if let (Some(input), Some(output)) = (input, output) {
                 contradictions.extend(wrong_pair(state, &inputs[*input], &outputs[*output]));
@@ -84,7 +95,14 @@ impl Wiring {
         let states =
             slots.iter().filter_map(|(_, input, output)| Some(Slot { input: (*input)?, output: (*output)? }));
         match (scores, contradictions.is_empty()) {
-            (Some(scores), true) => Ok(Self { input_count: inputs.len(), states: states.collect(), scores }),
+            (Some(scores), true) => Ok(Self {
+                input_count: inputs.len(),
+                columns: (features.iter().flatten().copied())
+                    .zip(own_inputs.iter().map(|column| column.words.clone()))
+                    .collect(),
+                states: states.collect(),
+                scores,
+            }),
             _ => Err(CardMismatch { card: card.folder.join("model.toml"), contradictions }),
         }
     }

@@ -261,7 +261,7 @@ impl Error {
 
 impl Input {
     fn of(features: &card::Features) -> Self {
-        let name = features.input().into();
+        let name = features.inputs().join(", ");
         let (elements, columns) = match features {
             card::Features::Image(image) => (image.width * image.height * image.channels.count(), Vec::new()),
             card::Features::Window(window) => (window.samples * window.channels.len(), Vec::new()),
@@ -383,7 +383,7 @@ mod tests {
     fn a_tables_reconstruction_is_held_against_the_scaled_input_and_some_columns_against_their_units() {
         let column = |name: &str, mean, std| channel(name, mean, std);
         let scaled = card::Features::Table(TableFeatures {
-            input: "row".into(),
+            input: Some("row".into()),
             columns: vec![column("a", 10.0, 2.0), column("b", 0.0, 1.0)],
             derived: vec![],
             gap: Gap::Ignore,

@@ -363,12 +363,22 @@ mod tests {
     }
 
     pub(super) fn channel(name: &str, mean: f64, std: f64) -> Channel {
-        Channel { name: name.into(), unit: "°C".into(), impute: None, mean, std, allow_nan: false }
+        Channel {
+            name: name.into(),
+            unit: "°C".into(),
+            impute: None,
+            mean,
+            std,
+            allow_nan: false,
+            words: Vec::new(),
+            input: None,
+            whole: false,
+        }
     }
 
     pub(super) fn table(columns: &[&str]) -> card::Features {
         card::Features::Table(TableFeatures {
-            input: "row".into(),
+            input: Some("row".into()),
             columns: columns.iter().map(|name| channel(name, 10.0, 2.0)).collect(),
             derived: vec![],
             gap: Gap::Ignore,

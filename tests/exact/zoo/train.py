@@ -47,8 +47,8 @@ for kind in (LGBMRegressor, XGBRegressor):
                                 options={"split": None} if kind is LGBMRegressor else None)
 
 def make_node(*args, **attributes):
-    """skl2onnx 1.20 gives some flags as booleans, which onnx 1.23 does not take for integers any more."""
-    flags = lambda value: isinstance(value, list) and value and isinstance(value[0], (bool, np.bool_))
+    """skl2onnx 1.20 gives some flags as NumPy numbers, which onnx 1.23 does not take for integers any more."""
+    flags = lambda value: isinstance(value, list) and value and isinstance(value[0], (bool, np.bool_, np.integer))
     attributes = {key: [int(flag) for flag in value] if flags(value) else value for key, value in attributes.items()}
     return _container_make_node(*args, **attributes)
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::{Rules, or_default};
+use crate::base::DataType;
 use crate::config::card::raw::{FeaturesKind, FitKind, Layout, RawChannel, RawDerived, RawFeatures};
 use crate::config::card::{
     Channel, Channels, Derived, Features, Filter, Fit, Gap, ImageFeatures, ImageLayout, PortSpec,
@@ -57,21 +58,31 @@ impl Rules<'_, '_> {
                 self.complain(place, message);
             }
         }
+        if kind == Table && !matches!(raw.input, Field::Given(_)) {
+            return self.table(raw, at, None, inputs).map(Features::Table);
+        }
+        if matches!(raw.input, Field::Absent) {
+            self.complain(at, "`input` is missing in features; it names the graph input to fill");
+        }
         let input = self.word(&raw.input, "input");
         let port = match (&input, inputs) {
             (Some(input), Some(inputs)) => self.port(input, raw.input.at().unwrap_or(at), inputs),
             _ => None,
         };
         if let Some(port) = port
-            && port.data_type == crate::base::DataType::Bool
+            && matches!(port.data_type, DataType::Bool | DataType::Text)
         {
             let at = raw.input.at().unwrap_or(at);
-            self.complain(at, format!("input {:?} takes bool; features are numbers", port.name));
+            let remedy = match port.data_type {
+                DataType::Text => "give it a column of its own: [[features.column]] with input and words",
+                _ => "features are numbers",
+            };
+            self.complain(at, format!("input {:?} takes {}; {remedy}", port.name, port.data_type));
         }
         let features = match kind {
             Image => Features::Image(self.image(raw, at, input?)?),
             Window => Features::Window(self.window(raw, at, input?)?),
-            Table => Features::Table(self.table(raw, at, input?)?),
+            Table => Features::Table(self.table(raw, at, Some(input?), inputs)?),
         };
         if let Some(port) = port {
             self.shape_fits(&features, port, raw.input.at().unwrap_or(at));
@@ -174,15 +185,80 @@ impl Rules<'_, '_> {
         })
     }
 
-    fn table(&mut self, raw: &RawFeatures, at: usize, input: String) -> Option<TableFeatures> {
+    /// `input`: the one that all columns fill together; `None`: each fills one of its own.
+    fn table(
+        &mut self,
+        raw: &RawFeatures,
+        at: usize,
+        input: Option<String>,
+        inputs: Option<&[PortSpec]>,
+    ) -> Option<TableFeatures> {
         let gap = self.gap(raw);
-        let columns = self.columns(&raw.column, at, "column", "kind = \"table\"");
+        let mut columns = self.columns(&raw.column, at, "column", "kind = \"table\"");
+        if let (Some(columns), Some(list)) = (&mut columns, raw.column.value()) {
+            for (column, raw) in columns.iter_mut().zip(list) {
+                self.own_input(column, raw, input.as_deref(), inputs);
+            }
+        }
+        if let (None, Some(at)) = (&input, raw.derived.at()) {
+            self.complain(at, "derived columns need features.input: they have no input of their own");
+        }
         let derived = match &raw.derived {
             Field::Broken => None,
             Field::Absent | Field::Default(_) => Some(Vec::new()),
             Field::Given(list) => columns.as_ref().and_then(|columns| self.derived(list.get_ref(), columns)),
         };
         Some(TableFeatures { input, columns: columns?, derived: derived?, gap: gap? })
+    }
+
+    /// A column and the graph input that it fills alone, if it does.
+    fn own_input(
+        &mut self,
+        column: &mut Channel,
+        raw: &Spanned<RawChannel>,
+        shared: Option<&str>,
+        inputs: Option<&[PortSpec]>,
+    ) {
+        let at = raw.get_ref().input.at().unwrap_or(raw.span().start);
+        let name = &column.name;
+        let own = match (&column.input, shared) {
+            (Some(_), Some(shared)) => {
+                let message = format!(
+                    "column {name:?} has an input of its own, and so has features: {shared:?}; keep one"
+                );
+                return self.complain(at, message);
+            }
+            (None, None) => {
+                let message = format!(
+                    "column {name:?} fills no input; name one at each column, or features.input for all"
+                );
+                return self.complain(at, message);
+            }
+            (None, Some(_)) => return,
+            (Some(own), None) => own.clone(),
+        };
+        let Some(port) = inputs.and_then(|inputs| self.port(&own, at, inputs)) else { return };
+        let (taken, elements) = (port.data_type, port.shape.iter().product::<usize>());
+        if elements != 1 {
+            let message = format!("input {own:?} has shape {:?}; one column fills one element", port.shape);
+            self.complain(at, message);
+        }
+        match taken {
+            DataType::F32 | DataType::F64 => {}
+            DataType::I64 | DataType::I32 => column.whole = true,
+            DataType::Text if column.words.is_empty() => {
+                self.complain(at, format!("input {own:?} takes strings; column {name:?} needs words"));
+            }
+            DataType::Text => {}
+            other => {
+                let message =
+                    format!("input {own:?} takes {other}; a column fills f32, f64, i64, i32 or string");
+                self.complain(at, message);
+            }
+        }
+        if column.whole && column.allow_nan {
+            self.complain(at, format!("input {own:?} takes {taken}, which has no NaN; remove allow_nan"));
+        }
     }
 
     fn gap(&mut self, raw: &RawFeatures) -> Option<Gap> {
@@ -230,6 +306,23 @@ impl Rules<'_, '_> {
                      in or passed on; keep one",
                 );
             }
+            let words = raw.words.given().map(|words| self.names(words, "words")).unwrap_or_default();
+            if let Some(at) = raw.words.at() {
+                if words.is_empty() {
+                    self.complain(at, "words is empty; without it the column holds numbers");
+                }
+                let scaled = raw.mean.at().or(raw.std.at()).or(raw.impute.at());
+                if scaled.is_some() || raw.allow_nan.value() == Some(&true) {
+                    self.complain(at, "a column of words has no mean, std, impute or allow_nan; remove them");
+                }
+            }
+            if let (true, Some(at)) = (key == "channel", raw.words.at().or(raw.input.at())) {
+                self.complain(at, "words and input belong to the columns of a table");
+            }
+            let input = match &raw.input {
+                Field::Given(_) => self.word(&raw.input, "input"),
+                _ => None,
+            };
             let column = (|| {
                 Some(Channel {
                     name: name?,
@@ -241,6 +334,9 @@ impl Rules<'_, '_> {
                     mean: *raw.mean.value()?,
                     std: *raw.std.value()?,
                     allow_nan: *raw.allow_nan.value()?,
+                    words,
+                    input,
+                    whole: false,
                 })
             })();
             match column {
@@ -286,6 +382,9 @@ impl Rules<'_, '_> {
                         std: *raw.std.value()?,
                         // A model that takes NaN for a column takes it for what is computed of it.
                         allow_nan: of.iter().any(|index| known[*index].allow_nan),
+                        words: Vec::new(),
+                        input: None,
+                        whole: false,
                     },
                     op: *raw.op.value()?,
                     of,

@@ -8,7 +8,8 @@
 //! Each pair of classes i < j has a score; i gets a vote when it is above 0, else j, and the class
 //! with the most votes is the label, the first of equals. With `prob_a` and `prob_b` the scores are
 //! probabilities (Platt's sigmoid for each pair, coupled by Wu, Lin and Weng's second method, stopped
-//! as libsvm stops it); without, they are the pairs' scores. Without support vectors each class has
+//! as libsvm stops it); without, they are the pairs' scores, and the one score s of two classes becomes
+//! `[-s, s]`, with `LOGISTIC` the logistic of both. Without support vectors each class has
 //! a row of coefficients (liblinear).
 
 use tract_core::internal::*;
@@ -293,6 +294,7 @@ impl SvmClassifier {
                 let mut scores: Vec<f32> = raw.iter().map(|score| *score as f32).collect();
                 match (&scores[..], self.post_transform) {
                     ([score], PostTransform::None) => scores = vec![-score, *score],
+                    ([score], PostTransform::Logistic) => scores = vec![logistic(-score), logistic(*score)],
                     ([score], _) => scores = vec![1.0 - score, *score],
                     (_, transform) => transform.apply(&mut scores),
                 }

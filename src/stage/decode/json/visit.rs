@@ -117,7 +117,12 @@ impl<'de> Visitor<'de> for &mut Frame<'_> {
             let what = "a single number is one value".into();
             return Err(self.fail(self.columns.wrong_length(what)));
         }
-        self.values.push(number);
+        match self.columns.number(0, number) {
+            Ok(number) => self.values.push(number),
+            Err(expected) => {
+                return Err(self.wrong(format!("the value is {number}; {expected} was expected")));
+            }
+        }
         Ok(())
     }
 
@@ -198,6 +203,13 @@ pub(super) struct Item<'a, 'b> {
 }
 
 impl Item<'_, '_> {
+    fn column(&self) -> usize {
+        match self.place {
+            Place::Flat(index) => index % self.frame.columns.len().max(1),
+            Place::Cell(column, _) | Place::Field(column) => column,
+        }
+    }
+
     fn refuse<E: Error>(self, seen: &str) -> E {
         let names = &self.frame.columns.names;
         let place = match self.place {
@@ -208,7 +220,8 @@ impl Item<'_, '_> {
             },
             Place::Field(column) => format!("`{}`", names[column]),
         };
-        self.frame.wrong(format!("{place} is {seen}; a number was expected"))
+        let expected = self.frame.columns.expected(self.column());
+        self.frame.wrong(format!("{place} is {seen}; {expected} was expected"))
     }
 }
 
@@ -227,15 +240,18 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
     }
 
     fn visit_f64<E: Error>(self, number: f64) -> Result<Value, E> {
-        Ok(Value::Number(number))
+        match self.frame.columns.number(self.column(), number) {
+            Ok(number) => Ok(Value::Number(number)),
+            Err(_) => Err(self.refuse(&number.to_string())),
+        }
     }
 
     fn visit_u64<E: Error>(self, number: u64) -> Result<Value, E> {
-        Ok(Value::Number(number as f64))
+        self.visit_f64(number as f64)
     }
 
     fn visit_i64<E: Error>(self, number: i64) -> Result<Value, E> {
-        Ok(Value::Number(number as f64))
+        self.visit_f64(number as f64)
     }
 
     fn visit_unit<E: Error>(self) -> Result<Value, E> {
@@ -247,7 +263,10 @@ impl<'de> Visitor<'de> for Item<'_, '_> {
     }
 
     fn visit_str<E: Error>(self, seen: &str) -> Result<Value, E> {
-        Err(self.refuse(&format!("the string {:?}", shortened(seen))))
+        match self.frame.columns.word(self.column(), seen) {
+            Ok(place) => Ok(Value::Number(place)),
+            Err(_) => Err(self.refuse(&format!("the string {:?}", shortened(seen)))),
+        }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Value, A::Error> {

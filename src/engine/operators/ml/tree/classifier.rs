@@ -10,7 +10,8 @@
 //! - class id 0, none or one base value: the sum s is the second class's. All weights at least 0: it
 //!   is a probability, s > 0.5 decides, scores `[1 - s, s]`. Else s > 0 decides, scores `[-s, s]`.
 //!   `LOGISTIC` with either: `[logistic(-s), logistic(s)]`; the other transforms are not applied.
-//! - class id 0, two base values: raw scores `[s + b₀, b₁]`; s + b₀ decides by the same line.
+//! - class id 0, two base values: raw scores `[s + b₀, 0]`; s + b₀ decides by the same line, and b₁
+//!   counts for nothing.
 //! - class id 1, no base values: raw scores `[0, s]`; s decides by the same line.
 //!
 //! Base values in other numbers are refused: nothing says what they would mean.
@@ -85,7 +86,13 @@ impl Classifier {
         let mut finished = Vec::with_capacity(rows.scores.len());
         let mut scores = rows.scores;
         for (row, seen) in scores.chunks_exact_mut(classes).zip(rows.seen.chunks_exact(classes)) {
-            row.iter_mut().zip(&self.base_values).for_each(|(score, base)| *score = score.plus(F::of(*base)));
+            let spoken_of = match self.decision {
+                Decision::Line { class, .. } => class..class + 1,
+                Decision::Largest => 0..classes,
+            };
+            for (score, base) in row[spoken_of].iter_mut().zip(&self.base_values) {
+                *score = score.plus(F::of(*base));
+            }
             best.push(match self.decision {
                 Decision::Line { class, line, .. } => usize::from(row[class].wide() > line),
                 Decision::Largest if !self.base_values.is_empty() => largest(row),
