@@ -3,6 +3,8 @@
 mod cases;
 #[path = "nodes/nodes.rs"]
 mod nodes;
+#[path = "nodes_ml/nodes_ml.rs"]
+mod nodes_ml;
 #[path = "sklearn/sklearn.rs"]
 mod sklearn;
 #[path = "zoo/zoo.rs"]
