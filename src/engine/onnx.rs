@@ -10,8 +10,8 @@ use std::path::Path;
 use tract_core::prelude::Framework;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType as OnnxType};
 use tract_onnx::pb::{
-    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
-    tensor_shape_proto::dimension::Value, type_proto,
+    AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto,
+    ValueInfoProto, tensor_shape_proto::Dimension, tensor_shape_proto::dimension::Value, type_proto,
 };
 
 use super::port::{Dim, Port};
@@ -25,13 +25,39 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError
     if let Some(what) = known_as(bytes) {
         return Err(not_a_model(format!("{what}; give an .onnx or .nnef.tgz file")));
     }
-    let proto = operators::framework().proto_model_for_read(&mut &*bytes).map_err(|error| {
+    let mut proto = operators::framework().proto_model_for_read(&mut &*bytes).map_err(|error| {
         not_a_model(format!("its {} bytes are no whole ONNX file ({})", bytes.len(), error.root_cause()))
     })?;
+    if let Some(graph) = &mut proto.graph {
+        dictionaries_as_rows(graph);
+    }
     match &proto.graph {
         None => Err(not_a_model("it holds no ONNX graph".to_owned())),
         Some(graph) if graph.output.is_empty() => Err(not_a_model("its graph has no output".to_owned())),
         Some(_) => Ok(proto),
+    }
+}
+
+/// A dictionary that the graph takes from outside becomes a row: one `f32` column for each word of the
+/// vocabulary of the DictVectorizer that reads it (`operators/ml/maps`).
+fn dictionaries_as_rows(graph: &mut GraphProto) {
+    let GraphProto { input, node, .. } = graph;
+    for input in input {
+        let reader = node.iter().find(|node| {
+            node.op_type == "DictVectorizer"
+                && node.domain == operators::ml::DOMAIN
+                && node.input.first() == Some(&input.name)
+        });
+        let untyped = input.r#type.as_ref().is_none_or(|r#type| r#type.value.is_none());
+        let Some(reader) = reader.filter(|_| untyped) else { continue };
+        let vocabulary = reader.attribute.iter().filter(|attribute| attribute.name.ends_with("_vocabulary"));
+        let words: usize = vocabulary.map(|attribute| attribute.strings.len() + attribute.ints.len()).sum();
+        let dim = |value| Dimension { value: Some(value), ..Dimension::default() };
+        let dim = vec![dim(Value::DimParam("N".to_owned())), dim(Value::DimValue(words as i64))];
+        let row =
+            type_proto::Tensor { elem_type: OnnxType::Float as i32, shape: Some(TensorShapeProto { dim }) };
+        input.r#type =
+            Some(TypeProto { value: Some(type_proto::Value::TensorType(row)), ..TypeProto::default() });
     }
 }
 
@@ -408,5 +434,24 @@ mod tests {
             ..GraphProto::default()
         };
         assert_eq!(classes(&graph), [("scores".to_owned(), vec!["ok".to_owned(), "dent".to_owned()])]);
+    }
+
+    #[test]
+    fn a_dictionary_is_a_row_with_a_column_for_each_word() {
+        let reader = NodeProto {
+            op_type: "DictVectorizer".into(),
+            domain: "ai.onnx.ml".into(),
+            input: vec!["readings".into()],
+            attribute: vec![AttributeProto {
+                name: "string_vocabulary".into(),
+                strings: vec![b"torque".to_vec(), b"wear".to_vec()],
+                ..AttributeProto::default()
+            }],
+            ..NodeProto::default()
+        };
+        let readings = ValueInfoProto { name: "readings".into(), ..ValueInfoProto::default() };
+        let mut graph = GraphProto { node: vec![reader], input: vec![readings], ..GraphProto::default() };
+        dictionaries_as_rows(&mut graph);
+        assert_eq!(inputs(&graph)[0].to_string(), "readings f32 [N, 2]");
     }
 }

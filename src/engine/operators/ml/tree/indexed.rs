@@ -58,6 +58,8 @@ pub(super) fn read(attributes: &Attributes<'_>) -> TractResult<Parts> {
             when_false: child(when_false[i], false_is_leaf[i])?,
         });
     }
+    // A set's number stands where a threshold would, and an f32 counts no further.
+    ensure!(parts.sets.len() < 1 << 24, "there are {} sets", parts.sets.len());
     let target_ids = attributes.ints("leaf_targetids")?;
     let weights = attributes.tensor_numbers("leaf_weights")?.context("leaf_weights is not given")?;
     ensure!(
