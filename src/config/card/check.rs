@@ -505,7 +505,7 @@ mod tests {
         let twice = only(parse(&format!("{HEAD}{ports}{TABLE}{CLASSES}{state}{state}")));
         assert!(twice.contains("earlier [[state]]"), "{twice}");
         let same = parse(&format!("{HEAD}{}{TABLE}{CLASSES}{}", graph("[1, 4]"), state.replace("h_in", "x")));
-        assert!(only(same).contains("features.input already"));
+        assert!(only(same).contains("filled by features already"));
     }
 
     #[test]
@@ -525,7 +525,7 @@ mod tests {
             ("AbAb", "Ab", "sha256 has 62 characters"),
             ("AbAb", "Abxx", "sha256 has 64 characters"),
             ("\"f32\"", "\"float\"", "type is \"float\""),
-            ("\"f32\"", "\"string\"", "text inputs"),
+            ("\"f32\"", "\"string\"", "a column of its own"),
             ("\"f32\"", "\"bool\"", "features are numbers"),
             ("[1, 3, 32, 64]", "[0, 3, 32, 64]", "shape is 0"),
             ("[1, 3, 32, 64]", "[1, 32, 64, 3]", "shape [1, 3, 32, 64]"),

@@ -58,7 +58,7 @@ impl Rules<'_, '_> {
                 self.complain(place, message);
             }
         }
-        if kind == Table && !matches!(raw.input, Field::Given(_)) {
+        if kind == Table && matches!(raw.input, Field::Absent) {
             return self.table(raw, at, None, inputs).map(Features::Table);
         }
         if matches!(raw.input, Field::Absent) {
@@ -195,6 +195,7 @@ impl Rules<'_, '_> {
     ) -> Option<TableFeatures> {
         let gap = self.gap(raw);
         let mut columns = self.columns(&raw.column, at, "column", "kind = \"table\"");
+        let before = self.reader.complaints();
         if let (Some(columns), Some(list)) = (&mut columns, raw.column.value()) {
             for (column, raw) in columns.iter_mut().zip(list) {
                 self.own_input(column, raw, input.as_deref(), inputs);
@@ -203,6 +204,8 @@ impl Rules<'_, '_> {
         if let (None, Some(at)) = (&input, raw.derived.at()) {
             self.complain(at, "derived columns need features.input: they have no input of their own");
         }
+        // What fills nothing, or the wrong thing, would be told a second time from the graph's side.
+        (self.reader.complaints() == before).then_some(())?;
         let derived = match &raw.derived {
             Field::Broken => None,
             Field::Absent | Field::Default(_) => Some(Vec::new()),
