@@ -425,6 +425,7 @@ mod tests {
                     "mqtts:// only",
                     "stands without",
                     "means something with format",
+                    "and topic has no level",
                     "is not set",
                     "password_file etc/run/credentials/mqtt",
                 ];

@@ -12,6 +12,7 @@ pub mod ceiling;
 pub mod way;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -49,6 +50,8 @@ pub struct Daemon {
     keeper_thread: Threads,
     stats_thread: Threads,
     stop_stats: Sender<()>,
+    /// The memory of recent frames.
+    recent: Option<PathBuf>,
     http: Option<observe::http::Server>,
 }
 
@@ -172,6 +175,7 @@ impl Daemon {
                  comes again after a restart gets a new id"
             );
         }
+        let recent_path = recent.as_ref().map(|recent| recent.path().to_owned());
         let answered = frames.into_iter().map(|(key, delivery)| Remembered { key, delivery });
         let identities = Identities::new(recent, answered);
         let source = mqtt_source(&config, &shared, &intake_handle, Box::new(on_taking), identities);
@@ -209,6 +213,7 @@ impl Daemon {
             keeper_thread,
             stats_thread,
             stop_stats,
+            recent: recent_path,
             http,
         })
     }
@@ -251,6 +256,8 @@ impl Daemon {
             );
         }
         late.extend(self.keeper_thread.join(deadline.max(soon())));
+        // Acknowledgements go out with the goodbye of a connection that stands.
+        let is_told = self.shared.intake_link.up.load(Ordering::Relaxed) == 1;
         self.intake_handle.finish();
         late.extend(self.intake_thread.join(deadline.max(soon())));
         self.intake_handle.end();
@@ -258,6 +265,12 @@ impl Daemon {
         let not_begun: u64 = counters.map(|counters| counters.lost(Reason::Stopped).get()).sum();
         if not_begun > 0 {
             log::warn!("{not_begun} waiting frame(s) were not begun; those of QoS 1 stay with the broker");
+        }
+        if let Some(recent) =
+            self.recent.filter(|_| is_told && late.is_empty() && unsafe_answers + not_begun == 0)
+        {
+            // No frame comes again. What is left of the file otherwise serves the next start.
+            let _ = std::fs::remove_file(recent);
         }
         late.extend(self.stats_thread.join(soon()));
         drop(self.http);

@@ -351,7 +351,7 @@ impl Outbox {
 
     /// The end: the connection is gone for good. What is left in memory is written, if the disk lets us
     /// until `deadline`, and else stays with its source; then the keeper ends. How many stayed.
-    pub fn finish(&self, now: Micros, deadline: Instant) -> usize {
+    pub fn finish(&self, now: Micros, deadline: Instant) -> u64 {
         let mut queue = self.lock();
         queue.connection_lost(now);
         queue.closing = true;
@@ -368,7 +368,7 @@ impl Outbox {
         queue.ended = true;
         drop(queue);
         self.work.notify_all();
-        stayed
+        stayed as u64
     }
 
     /// Whether all in memory is safe, at the broker or on disk.

@@ -1,7 +1,7 @@
 //! The built binary as a child process: its output, its signals, its exit code; killed on drop.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,6 +15,11 @@ pub(crate) fn lineside(args: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .expect("the binary under test starts")
+}
+
+/// A folder in memory for the daemons of a work folder.
+pub(crate) fn runtime_directory(work: &Path) -> PathBuf {
+    Path::new("/dev/shm").join(work.file_name().expect("a work folder has a name"))
 }
 
 /// Sends a signal by name: `TERM`, `HUP`, `STOP`, `CONT`.
@@ -38,9 +43,12 @@ impl Daemon {
 
     /// The same with these environment variables.
     pub(crate) fn spawn_with(config: &Path, environment: &[(&str, &str)]) -> Self {
+        let runtime = runtime_directory(config.parent().expect("a configuration lies in a folder"));
         let mut child = Command::new(env!("CARGO_BIN_EXE_lineside"))
             .args(["run", "-c"])
             .arg(config)
+            // Not there: the daemon takes the next best.
+            .env("RUNTIME_DIRECTORY", runtime)
             .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -28,6 +28,16 @@ pub(crate) struct Site {
     pub(crate) broker: Mosquitto,
     /// Configuration, models, outbox.
     pub(crate) folder: TempDir,
+    _recent: Recent,
+}
+
+/// Where the site's daemons remember recent frames: in memory, as in the field, and gone with the site.
+struct Recent(PathBuf);
+
+impl Drop for Recent {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 impl Site {
@@ -42,7 +52,9 @@ impl Site {
         let client = Client::connect(broker.port, "test");
         assert!(client.subscribe("lineside/#", QoS::AtLeastOnce), "the test may subscribe");
         let folder = work_folder(models);
-        Self { client, broker, folder }
+        let recent = super::daemon::runtime_directory(folder.path());
+        fs::create_dir_all(&recent).expect("/dev/shm takes a folder");
+        Self { client, broker, folder, _recent: Recent(recent) }
     }
 
     /// Path of the models.

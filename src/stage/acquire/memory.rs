@@ -32,6 +32,7 @@ pub struct Remembered {
 
 /// The file: a ring of slots.
 pub struct Memory {
+    path: PathBuf,
     file: File,
     /// Slots written, by all processes.
     written: u64,
@@ -66,7 +67,12 @@ impl Memory {
         if file.metadata()?.permissions().mode() & 0o077 != 0 {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "others may write to it"));
         }
-        Ok(Self { file, written: 0, failed: false })
+        Ok(Self { path: path.to_owned(), file, written: 0, failed: false })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What is in it, oldest first.
