@@ -45,7 +45,8 @@ pub struct Keeper<D> {
     write_again_at: Micros,
     /// Segment → when to read it again.
     unreadable: HashMap<u64, Micros>,
-    said: Option<String>,
+    /// What was done → why it failed, as told last.
+    said: HashMap<&'static str, String>,
 }
 
 /// What [`Keeper::step`] left to do.
@@ -77,7 +78,7 @@ impl<D: Disk> Keeper<D> {
             first_own,
             write_again_at: Micros(0),
             unreadable: HashMap::new(),
-            said: None,
+            said: HashMap::new(),
         };
         keeper.measure();
         keeper
@@ -253,16 +254,17 @@ impl<D: Disk> Keeper<D> {
 
     fn well(&mut self) {
         self.outbox.set_disk_state(DiskState::Ready);
-        if self.said.take().is_some() {
+        if !self.said.is_empty() {
+            self.said.clear();
             log::info!("outbox: the disk under {} works again", self.outbox.config.path.display());
         }
     }
 
     /// Counts an error; a disk that is full for a night fills no log.
-    fn say(&mut self, what: &str, error: &io::Error) {
+    fn say(&mut self, what: &'static str, error: &io::Error) {
         self.outbox.disk.errors.bump();
         let words = format!("outbox: cannot {what} {}: {error}", self.outbox.config.path.display());
-        if self.said.as_ref() != Some(&words) {
+        if self.said.get(what) != Some(&words) {
             let then = match (self.outbox.disk_state(), self.outbox.config.when_full) {
                 (DiskState::Failing, OutboxWhenFull::Block) => {
                     "predictions wait in memory, and workers behind them; trying again"
@@ -273,7 +275,7 @@ impl<D: Disk> Keeper<D> {
                 _ => "trying again",
             };
             log::error!("{words}; {then}");
-            self.said = Some(words);
+            self.said.insert(what, words);
         }
     }
 }
