@@ -233,8 +233,7 @@ fn connect(daemon: TcpStream, shared: &Arc<Shared>) {
 fn pump(from: &TcpStream, to: Option<&TcpStream>, mute: &AtomicU8, shared: &Shared, mut tap: Option<Tap>) {
     let mut buffer = [0; 16 * 1024];
     let (mut reading, mut writing) = (from, to);
-    loop {
-        let Ok(length @ 1..) = reading.read(&mut buffer) else { break };
+    while let Ok(length @ 1..) = reading.read(&mut buffer) {
         let chunk = &mut buffer[..length];
         if mute.load(Ordering::SeqCst) != OPEN {
             continue;
