@@ -23,7 +23,7 @@ pub struct Args {
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One JSON object for a machine: {ok, complaints: [{file, line, column, message}],
-    /// memory_ceiling_bytes}
+    /// warnings: […], memory_ceiling_bytes}
     #[arg(long)]
     json: bool,
 }
@@ -65,11 +65,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
         _ if args.json => {
             let memory = ceiling.map(|ceiling| ceiling.bytes());
             let said = json!({
-                "ok": complaints.is_empty(), "complaints": listed(&complaints), "memory_ceiling_bytes": memory,
+                "ok": complaints.is_empty(), "complaints": listed(&complaints), "warnings": warnings(&models),
+                "memory_ceiling_bytes": memory,
             });
             format!("{said}\n")
         }
-        Some(config) if complaints.is_empty() => summary(config, &models, ceiling.as_ref()),
+        Some(config) if complaints.is_empty() => {
+            let warnings = warnings(&models);
+            let warnings: String = warnings.iter().map(|words| format!("  warning   {words}\n")).collect();
+            summary(config, &models, ceiling.as_ref()) + &warnings
+        }
         _ => complaints.iter().map(|complaint| format!("{complaint}\n")).collect(),
     };
     // Whoever closes the pipe early has read enough; the exit code still holds.
@@ -98,6 +103,15 @@ fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
 struct Models {
     cards: BTreeMap<PathBuf, Card>,
     verified: BTreeMap<PathBuf, Verified>,
+}
+
+/// What holds nobody up and somebody should know of the models.
+fn warnings(models: &Models) -> Vec<String> {
+    let of = |verified: &Verified| {
+        let name = verified.card.name.clone();
+        verified.warnings().into_iter().map(move |words| format!("model {name}: {words}"))
+    };
+    models.verified.values().flat_map(of).collect()
 }
 
 /// The most memory that `run` would take.

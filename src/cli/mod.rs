@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod check;
+pub mod compile;
 pub mod config;
 #[cfg(feature = "demo")]
 pub mod demo;
@@ -44,6 +45,7 @@ enum Verb {
     Check(check::Args),
     Infer(infer::Args),
     Inspect(inspect::Args),
+    Compile(compile::Args),
     Bench(bench::Args),
     Outbox(outbox::Args),
     Replay(replay::Args),
@@ -101,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Compile(args) => compile::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Outbox(args) => outbox::run(args),
         Verb::Replay(args) => replay::run(args),

@@ -21,6 +21,8 @@ pub struct Card {
     pub name: String,
     /// Version of the weights, published with each prediction.
     pub version: String,
+    /// Written by `compile` and not looked at yet.
+    pub draft: bool,
     /// One sentence on what it decides.
     pub summary: String,
     /// Licence of the weights (SPDX where there is one).
@@ -44,6 +46,10 @@ pub struct Graph {
     pub file: PathBuf,
     /// SHA-256 of the file, lower-case hex; checked before it is parsed.
     pub sha256: String,
+    /// What wrote the file, of a compiled one: `tract 0.23.9`.
+    pub writer: Option<String>,
+    /// SHA-256 of the ONNX file that it was compiled from, where that is another file.
+    pub source_sha256: Option<String>,
     /// Every input of the graph with its concrete shape; by the graph's own names.
     pub inputs: Vec<PortSpec>,
 }
@@ -401,6 +407,17 @@ pub enum Activation {
 pub struct Golden {
     /// Largest accepted |ours − theirs| ÷ largest |theirs| of the tensor.
     pub tolerance: f32,
+    /// Who stands behind the answers; `None` where the card does not say.
+    pub verified: Option<VerifiedBy>,
+}
+
+/// Who stands behind a model's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifiedBy {
+    /// Golden cases of the framework that trained it.
+    Golden,
+    /// Only the engine itself: two of its own ways to answer agree.
+    Itself,
 }
 
 /// The free tables of a card: for people, `inspect` and model pages; nothing decides by them.

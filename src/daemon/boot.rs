@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::way::{Origins, Pipeline};
+use crate::config::card::VerifiedBy;
 use crate::config::{Card, Complaints, Config};
 use crate::engine::{self, Model, ModelError};
 use crate::mqtt::Template;
@@ -51,6 +52,27 @@ pub struct Verified {
     pub golden: engine::golden::Report,
     /// Reading, optimising and verifying, in milliseconds.
     pub ready_ms: u128,
+}
+
+impl Verified {
+    /// What holds nobody up and somebody should know.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if self.card.draft {
+            warnings.push(
+                "its card is a draft of `lineside compile`; look at each CONFIRM in it, then remove `draft`"
+                    .to_owned(),
+            );
+        }
+        if self.golden.cases.is_empty() {
+            let by = match self.card.golden.verified {
+                Some(VerifiedBy::Itself) => "; only the engine itself has looked at them",
+                _ => "",
+            };
+            warnings.push(format!("it has no golden cases: its answers on this device are unverified{by}"));
+        }
+        warnings
+    }
 }
 
 /// Why a model cannot be used.
@@ -112,13 +134,12 @@ pub fn pipelines(config: &Config) -> Result<Vec<Arc<Pipeline>>, BootError> {
     for (name, verified) in &models {
         match verified {
             Err(error) => wrong.push(format!("model {name}: {}", crate::base::words::in_words(error))),
-            Ok(Verified { golden, ready_ms, .. }) => {
-                if golden.cases.is_empty() {
-                    log::warn!(
-                        "model {name}: has no golden cases; its answers on this device are unverified"
-                    );
-                } else {
-                    let cases = golden.cases.len();
+            Ok(verified) => {
+                for warning in verified.warnings() {
+                    log::warn!("model {name}: {warning}");
+                }
+                let (ready_ms, cases) = (verified.ready_ms, verified.golden.cases.len());
+                if cases > 0 {
                     log::info!("model {name}: ready in {ready_ms} ms, {cases} golden case(s) hold");
                 }
             }

@@ -67,6 +67,18 @@ pub enum ModelError {
         /// From the card.
         expected: String,
     },
+    /// Another version of the engine wrote the file.
+    #[error(
+        "{}: it was written by {writer}, this is tract {}, which reads files of its own 0.N series up to its \
+         own version only; compile the model again with this version of lineside",
+        path.display(), super::TRACT_VERSION
+    )]
+    Writer {
+        /// The file.
+        path: PathBuf,
+        /// As the card says.
+        writer: String,
+    },
     /// The bytes are no model.
     #[error("{} is not a model that can be read: {why}", path.display())]
     NotAModel {

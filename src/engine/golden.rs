@@ -49,6 +49,7 @@ impl Report {
 /// The first case that does not come out, in words with its numbers; a file that is missing, cannot
 /// be read, or contradicts the graph.
 pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
+    belongs(card)?;
     let mut session = model.session();
     let mut report = Report::default();
     for folder in folders(&card.folder)? {
@@ -86,6 +87,24 @@ pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
     Ok(report)
 }
 
+/// Cases that carry a hash were made with the card's graph, or with the file that it was compiled from.
+fn belongs(card: &Card) -> Result<(), ModelError> {
+    let golden = card.folder.join("golden");
+    let Some(theirs) = hash_of(&golden)? else { return Ok(()) };
+    let ours = card.graph.source_sha256.as_ref().unwrap_or(&card.graph.sha256);
+    if theirs == *ours || theirs == card.graph.sha256 {
+        return Ok(());
+    }
+    Err(ModelError::GoldenFile {
+        file: golden.join(HASH_FILE),
+        seen: format!("names the model with SHA-256 {theirs}"),
+        expected: format!(
+            "{ours}, which the card names; these cases belong to another model: write them anew with \
+             models/golden.py"
+        ),
+    })
+}
+
 /// The inputs of the first golden case, where there is one.
 ///
 /// # Errors
@@ -96,9 +115,13 @@ pub fn first_inputs(model: &Model, folder: &Path) -> Result<Option<Vec<Tensor>>,
 
 /// The folders of the cases, by name; none when there is no `golden/`.
 fn folders(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
-    let golden = folder.join("golden");
-    let unreadable = |source| ModelError::Read { path: golden.clone(), source };
-    let entries = match fs::read_dir(&golden) {
+    case_folders(&folder.join("golden"))
+}
+
+/// The folders of the cases in `golden`, by name.
+pub(super) fn case_folders(golden: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let unreadable = |source| ModelError::Read { path: golden.to_owned(), source };
+    let entries = match fs::read_dir(golden) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(unreadable(error)),
@@ -112,6 +135,28 @@ fn folders(folder: &Path) -> Result<Vec<PathBuf>, ModelError> {
     }
     cases.sort();
     Ok(cases)
+}
+
+/// The file beside the cases that names the graph that they were made with, as `sha256sum` prints.
+pub(super) const HASH_FILE: &str = "model.sha256";
+
+/// SHA-256 of the graph that the cases in `golden` were made with, where it is on file.
+pub(super) fn hash_of(golden: &Path) -> Result<Option<String>, ModelError> {
+    let file = golden.join(HASH_FILE);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(ModelError::Read { path: file, source }),
+    };
+    let hash = text.split_whitespace().next().unwrap_or_default().to_ascii_lowercase();
+    if hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(Some(hash));
+    }
+    Err(ModelError::GoldenFile {
+        file,
+        seen: format!("begins with {:?}", hash.chars().take(20).collect::<String>()),
+        expected: "the 64 hexadecimal digits that `sha256sum` prints".to_owned(),
+    })
 }
 
 fn inputs(model: &Model, case: &Path) -> Result<Vec<Tensor>, ModelError> {
@@ -145,7 +190,7 @@ fn outputs(model: &Model, case: &Path) -> Result<Vec<(PathBuf, Tensor)>, ModelEr
 }
 
 /// A file that no port belongs to is a case for another graph.
-fn none_beyond(case: &Path, kind: &str, count: usize) -> Result<(), ModelError> {
+pub(super) fn none_beyond(case: &Path, kind: &str, count: usize) -> Result<(), ModelError> {
     let file = case.join(format!("{kind}-{count}.npy"));
     if !file.exists() {
         return Ok(());
@@ -170,15 +215,15 @@ fn same_kind(file: &Path, ours: &Tensor, theirs: &Tensor) -> Result<(), ModelErr
 
 /// The element that is furthest off.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Worst {
-    index: usize,
+pub(super) struct Worst {
+    pub(super) index: usize,
     /// |ours − theirs| ÷ largest |theirs|; infinite for what cannot be near: another label, a NaN
     /// on one side.
-    relative: f64,
+    pub(super) relative: f64,
 }
 
 /// Compares tensors of one type and shape; `None` when they are empty.
-fn compare(ours: &Tensor, theirs: &Tensor) -> Option<Worst> {
+pub(super) fn compare(ours: &Tensor, theirs: &Tensor) -> Option<Worst> {
     let half = |bits: &u16| f64::from(f16::from_bits(*bits).to_f32());
     match (&ours.data, &theirs.data) {
         (Data::F32(a), Data::F32(b)) => near(a, b, |value| f64::from(*value)),
@@ -302,6 +347,28 @@ mod tests {
         assert_eq!(check(&model, &card).unwrap().cases.len(), 0);
         fs::create_dir_all(folder.path().join("golden/empty")).unwrap();
         assert!(check(&model, &card).unwrap_err().to_string().contains("input-0.npy"));
+    }
+
+    #[test]
+    fn cases_of_another_model_are_refused_by_hash() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut card = sample::relu_layer().card(folder.path());
+        let model = Model::load(&card).unwrap();
+        let golden = folder.path().join("golden");
+        fs::create_dir_all(&golden).unwrap();
+        let name = |hash: &str| fs::write(golden.join(HASH_FILE), format!("{hash}  model.onnx\n")).unwrap();
+        name(&card.graph.sha256);
+        check(&model, &card).unwrap();
+        name(&"ab".repeat(32));
+        let message = check(&model, &card).unwrap_err().to_string();
+        assert!(
+            message.contains("belong to another model") && message.contains(&card.graph.sha256),
+            "{message}"
+        );
+        card.graph.source_sha256 = Some("ab".repeat(32));
+        check(&model, &card).unwrap();
+        name("no hash");
+        assert!(check(&model, &card).unwrap_err().to_string().contains("sha256sum"));
     }
 
     #[test]

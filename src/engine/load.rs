@@ -14,6 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use sha2::{Digest, Sha256};
+use tract_core::internal::DimLike;
 use tract_core::prelude::{Framework, TractResult, TypedModel, TypedSimplePlan};
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
@@ -22,7 +23,7 @@ use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
 use super::model::{self, Model};
 use super::port::{self, Port};
-use super::{convert, nnef, onnx, operators, passes};
+use super::{convert, nnef, onnx, operators, passes, untrusted};
 use crate::base::Tensor;
 use crate::config::Card;
 use crate::config::card::PortSpec;
@@ -58,7 +59,12 @@ impl Verified {
                 expected: card.graph.sha256.clone(),
             });
         }
-        Ok(verified)
+        match &card.graph.writer {
+            Some(writer) if nnef::is_archive(&verified.bytes) && !nnef::reads(writer) => {
+                Err(ModelError::Writer { path: verified.path, writer: writer.clone() })
+            }
+            _ => Ok(verified),
+        }
     }
 
     /// Reads a bare file; its digest is what it is.
@@ -84,8 +90,13 @@ impl Verified {
         if bytes.len() as u64 > MAX_FILE_BYTES {
             return Err(too_large(bytes.len() as u64));
         }
+        Ok(Self::of_bytes(path.to_owned(), bytes, begun))
+    }
+
+    /// Bytes that were read, or written, elsewhere; `path` is for messages.
+    pub(super) fn of_bytes(path: PathBuf, bytes: Vec<u8>, begun: Instant) -> Self {
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { path: path.to_owned(), bytes, sha256, begun })
+        Self { path, bytes, sha256, begun }
     }
 
     /// Parses the bytes, ONNX or NNEF by what they are and not by their name.
@@ -95,19 +106,15 @@ impl Verified {
     pub fn parse(self) -> Result<Parsed, ModelError> {
         let Self { path, bytes, sha256, begun } = self;
         let file_bytes = bytes.len() as u64;
-        let (graph, inputs, outputs);
-        if nnef::is_archive(&bytes) {
-            let model = nnef::decode(&path, &bytes)?;
-            let unreadable = |error| engine_error(&path, Step::Translate, &error);
-            inputs = nnef::inputs(&model).map_err(unreadable)?;
-            outputs = nnef::outputs(&model).map_err(unreadable)?;
-            graph = Graph::Nnef(Box::new(model));
-        } else {
+        if !nnef::is_archive(&bytes) {
             let proto = onnx::decode(&path, &bytes)?;
-            inputs = proto.graph.as_ref().map(onnx::inputs).unwrap_or_default();
-            outputs = proto.graph.as_ref().map(onnx::outputs).unwrap_or_default();
-            graph = Graph::Onnx(Box::new(proto));
+            return Ok(Parsed::of_onnx(path, proto, file_bytes, sha256, begun));
         }
+        let model = nnef::decode(&path, &bytes)?;
+        let unreadable = |error| engine_error(&path, Step::Translate, &error);
+        let inputs = nnef::inputs(&model).map_err(unreadable)?;
+        let outputs = nnef::outputs(&model).map_err(unreadable)?;
+        let graph = Graph::Nnef(Box::new(model));
         Ok(Parsed { path, file_bytes, sha256, begun, inputs, outputs, graph })
     }
 }
@@ -132,6 +139,19 @@ pub(super) enum Graph {
 }
 
 impl Parsed {
+    /// An ONNX graph; the rest is for messages and pages.
+    pub(super) fn of_onnx(
+        path: PathBuf,
+        proto: ModelProto,
+        file_bytes: u64,
+        sha256: String,
+        begun: Instant,
+    ) -> Self {
+        let inputs = proto.graph.as_ref().map(onnx::inputs).unwrap_or_default();
+        let outputs = proto.graph.as_ref().map(onnx::outputs).unwrap_or_default();
+        Self { path, file_bytes, sha256, begun, inputs, outputs, graph: Graph::Onnx(Box::new(proto)) }
+    }
+
     /// The inputs that must be filled, in order, as exported.
     pub fn inputs(&self) -> &[Port] {
         &self.inputs
@@ -191,31 +211,99 @@ impl Parsed {
     /// An input does not fit or stays open, the engine lacks an operator, would answer one wrongly,
     /// or gives up.
     pub fn prepare(self, inputs: &[PortSpec]) -> Result<Model, ModelError> {
+        self.typed(inputs)?.optimised()
+    }
+
+    /// Fixes the inputs' shapes and finds every other shape; nothing is rewritten yet.
+    pub(super) fn typed(self, inputs: &[PortSpec]) -> Result<Typed, ModelError> {
         if let Some(graph) = self.onnx_graph() {
             onnx::vet(&self.path, graph)?;
         }
         let specs = port::concretise(&self.path, &self.inputs, inputs)?;
-        let path = &self.path;
-        let typed = match self.graph {
-            Graph::Onnx(proto) => typed_onnx(path, *proto, &specs)?,
-            Graph::Nnef(model) => step(path, Step::Type, || nnef::concretise(*model, &specs))?,
+        let Self { path, begun, outputs, graph, .. } = self;
+        let model = match graph {
+            Graph::Onnx(proto) => typed_onnx(&path, *proto, &specs)?,
+            Graph::Nnef(model) => step(&path, Step::Type, || nnef::concretise(*model, &specs))?,
         };
-        let (optimised, weights_bytes) = step(path, Step::Optimise, || {
-            let mut model = passes::apply(typed)?;
+        bounded(&path, &model)?;
+        Ok(Typed { path, begun, specs, outputs, model })
+    }
+}
+
+/// Refuses a graph with a tensor that no board holds, before anything computes it.
+fn bounded(path: &Path, model: &TypedModel) -> Result<(), ModelError> {
+    for node in model.nodes() {
+        for output in &node.outputs {
+            let elements = output.fact.shape.iter().try_fold(1_u64, |all, length| {
+                all.checked_mul(length.to_usize().map_or(1, |length| length as u64))
+            });
+            if elements.is_none_or(|elements| elements > untrusted::graph::MAX_ELEMENTS) {
+                return Err(ModelError::NotAModel {
+                    path: path.to_owned(),
+                    why: format!(
+                        "node {:?} makes a tensor of shape {:?}; at most {} elements are taken",
+                        node.name,
+                        output.fact.shape,
+                        untrusted::graph::MAX_ELEMENTS
+                    ),
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A graph in which every type and shape is known, as it was translated.
+pub(super) struct Typed {
+    path: PathBuf,
+    begun: Instant,
+    specs: Vec<PortSpec>,
+    outputs: Vec<Port>,
+    model: TypedModel,
+}
+
+impl Typed {
+    /// Decluttered: the form that can be saved.
+    pub(super) fn decluttered(self) -> Result<TypedModel, ModelError> {
+        step(&self.path, Step::Optimise, || passes::apply(self.model))
+    }
+
+    /// Rewritten to the fastest operators: what the daemon runs.
+    pub(super) fn optimised(self) -> Result<Model, ModelError> {
+        let Self { path, begun, specs, outputs, model } = self;
+        let (optimised, weights_bytes) = step(&path, Step::Optimise, || {
+            let mut model = passes::apply(model)?;
             let weights_bytes = model::weights_bytes(&model);
             model.optimize()?;
             Ok((model, weights_bytes))
         })?;
-        let plan = step(path, Step::Plan, || TypedSimplePlan::new(optimised))?;
-        let facts = step(path, Step::Plan, || {
-            (0..self.outputs.len())
-                .map(|ix| plan.model().output_fact(ix).cloned())
-                .collect::<TractResult<Vec<_>>>()
-        })?;
-        let outputs =
-            self.outputs.iter().zip(&facts).map(|(port, fact)| nnef::port(&port.name, fact)).collect();
-        Ok(Model::new(self.path, plan, specs, outputs, weights_bytes, self.begun.elapsed()))
+        planned(path, begun, specs, &outputs, optimised, weights_bytes)
     }
+
+    /// As it was translated, operator by operator: a second opinion on the rewrites.
+    pub(super) fn plain(self) -> Result<Model, ModelError> {
+        let Self { path, begun, specs, outputs, model } = self;
+        let model = step(&path, Step::Optimise, || passes::necessary(model))?;
+        let weights_bytes = model::weights_bytes(&model);
+        planned(path, begun, specs, &outputs, model, weights_bytes)
+    }
+}
+
+/// Orders the graph for execution.
+fn planned(
+    path: PathBuf,
+    begun: Instant,
+    specs: Vec<PortSpec>,
+    outputs: &[Port],
+    model: TypedModel,
+    weights_bytes: u64,
+) -> Result<Model, ModelError> {
+    let plan = step(&path, Step::Plan, || TypedSimplePlan::new(model))?;
+    let facts = step(&path, Step::Plan, || {
+        (0..outputs.len()).map(|ix| plan.model().output_fact(ix).cloned()).collect::<TractResult<Vec<_>>>()
+    })?;
+    let outputs = outputs.iter().zip(&facts).map(|(port, fact)| nnef::port(&port.name, fact)).collect();
+    Ok(Model::new(path, plan, specs, outputs, weights_bytes, begun.elapsed()))
 }
 
 /// Types and shapes of every tensor, from those of the inputs alone.

@@ -14,13 +14,16 @@
 //! |---|---|
 //! | `load` | how a file becomes a model |
 //! | `onnx`, `nnef` | what stands in the file |
+//! | `untrusted/` | whether bytes are what they claim, before anything trusts them |
 //! | `refused` | which graphs would be answered wrongly |
 //! | `operators/`, `passes/` | what we add to tract |
 //! | `model`, `session` | what is shared and what a worker owns |
+//! | `compile/`, `oracle/` | a model folder from an ONNX file; the standard's own arithmetic |
 //! | `golden`, `npy` | whether the answers are right, and the files that say so |
 //! | `page`, `folder` | what a person wants to know; a file or a folder, as given |
 
 mod caught;
+pub mod compile;
 mod convert;
 mod error;
 pub mod folder;
@@ -31,6 +34,7 @@ mod nnef;
 pub mod npy;
 mod onnx;
 mod operators;
+mod oracle;
 mod page;
 mod passes;
 mod port;
@@ -40,6 +44,10 @@ pub(crate) mod sample;
 mod session;
 #[cfg(test)]
 pub(crate) mod shared_models;
+mod untrusted;
+
+/// The version of tract that is built in; files in its own form are bound to it.
+pub const TRACT_VERSION: &str = "0.23.9";
 
 pub use error::{EngineError, InferError, ModelError, Step};
 pub use load::{MAX_FILE_BYTES, Parsed, Verified};

@@ -13,7 +13,7 @@ use tract_onnx::WithOnnx;
 
 use super::error::{EngineError, ModelError, Step};
 use super::port::{Dim, Port};
-use super::{caught::caught, convert};
+use super::{caught::caught, convert, untrusted};
 use crate::config::card::PortSpec;
 
 /// Whether these bytes are an archive (gzip, or a tar).
@@ -21,12 +21,33 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b]) || bytes.get(257..262) == Some(b"ustar")
 }
 
-/// Reads the archive. `path` is for messages only.
-pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<TypedModel, ModelError> {
+/// tract's reader and writer, with the operators of its ONNX reader.
+pub(super) fn framework() -> Nnef {
     let mut framework: Nnef = tract_nnef::nnef().with_onnx();
     framework.allow_extended_identifier_syntax(true);
+    framework
+}
+
+/// Whether files of `writer` (`tract 0.23.9`) are read: tract promises it within `0.N` for writers no
+/// newer than itself.
+pub(super) fn reads(writer: &str) -> bool {
+    let parts = |version: &str| -> Option<[u32; 3]> {
+        let parts: Vec<u32> = version.split('.').map(str::parse).collect::<Result<_, _>>().ok()?;
+        parts.try_into().ok()
+    };
+    match (writer.strip_prefix("tract ").and_then(parts), parts(super::TRACT_VERSION)) {
+        (Some([major, minor, patch]), Some(ours)) => [major, minor] == ours[..2] && patch <= ours[2],
+        _ => false,
+    }
+}
+
+/// Reads the archive. `path` is for messages only.
+pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<TypedModel, ModelError> {
+    let not_a_model = |why| ModelError::NotAModel { path: path.to_owned(), why };
+    let plain = untrusted::archive::look(bytes).map_err(not_a_model)?;
+    let framework = framework();
     let engine = |source| ModelError::Engine { path: path.to_owned(), step: Step::Translate, source };
-    caught(|| framework.model_for_read(&mut &*bytes))
+    caught(|| framework.model_for_read(&mut &*plain))
         .map_err(|panic| engine(EngineError::panicked(&panic)))?
         .map_err(|error| engine(EngineError::of(&error)))
 }
@@ -69,4 +90,23 @@ pub(super) fn concretise(model: TypedModel, specs: &[PortSpec]) -> TractResult<T
         }
     }
     if values.is_empty() { Ok(model) } else { model.set_symbols(&values) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_writers_of_the_same_series_and_no_newer_are_read() {
+        assert!(reads(&format!("tract {}", crate::engine::TRACT_VERSION)) && reads("tract 0.23.0"));
+        for writer in ["tract 0.23.99", "tract 0.22.9", "tract 1.23.0", "tract", "0.23.9", "tract 0.23"] {
+            assert!(!reads(writer), "{writer}");
+        }
+    }
+
+    #[test]
+    fn the_version_is_the_one_that_is_built_in() {
+        let pinned = format!("tract-core = {{ version = \"={}\"", crate::engine::TRACT_VERSION);
+        assert!(include_str!("../../Cargo.toml").contains(&pinned), "{pinned}");
+    }
 }

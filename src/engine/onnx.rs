@@ -16,7 +16,7 @@ use tract_onnx::pb::{
 
 use super::port::{Dim, Port};
 use super::refused::{for_each_graph, name_of, refusals};
-use super::{ModelError, operators};
+use super::{ModelError, operators, untrusted};
 use crate::base::{Data, DataType, Tensor};
 
 /// Parses the bytes and looks at what stands in them. `path` is for messages only.
@@ -25,6 +25,8 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError
     if let Some(what) = known_as(bytes) {
         return Err(not_a_model(format!("{what}; give an .onnx or .nnef.tgz file")));
     }
+    untrusted::protobuf::look(bytes)
+        .map_err(|why| not_a_model(format!("its {} bytes are no whole ONNX file ({why})", bytes.len())))?;
     let mut proto = operators::framework().proto_model_for_read(&mut &*bytes).map_err(|error| {
         not_a_model(format!("its {} bytes are no whole ONNX file ({})", bytes.len(), error.root_cause()))
     })?;
@@ -85,6 +87,7 @@ fn known_as(bytes: &[u8]) -> Option<&'static str> {
 /// Refuses what the engine must not be given.
 pub(super) fn vet(path: &Path, graph: &GraphProto) -> Result<(), ModelError> {
     external_data(path, graph)?;
+    untrusted::graph::look(graph).map_err(|why| ModelError::NotAModel { path: path.to_owned(), why })?;
     let operators = unknown_operators(graph);
     if !operators.is_empty() {
         return Err(ModelError::UnknownOperators { path: path.to_owned(), operators });

@@ -88,6 +88,16 @@ impl Sample {
         self
     }
 
+    /// A constant list of `i64`.
+    pub(crate) fn integers(mut self, name: &str, values: &[i64]) -> Self {
+        let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor =
+            [number(1, values.len() as u64), number(2, 7), field(8, name.as_bytes()), field(9, &raw)]
+                .concat();
+        self.graph.extend(field(5, &tensor));
+        self
+    }
+
     pub(crate) fn node(
         mut self,
         op: &str,
@@ -158,11 +168,14 @@ impl Sample {
             folder: folder.to_owned(),
             name: "sample".into(),
             version: "1".into(),
+            draft: false,
             summary: "for tests".into(),
             licence: "CC0-1.0".into(),
             graph: Graph {
                 file: "model.onnx".into(),
                 sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+                writer: None,
+                source_sha256: None,
                 inputs: self.inputs.clone(),
             },
             features: Features::Table(TableFeatures {
@@ -182,7 +195,7 @@ impl Sample {
                 threshold: None,
                 uncertain: None,
             },
-            golden: Golden { tolerance: 1e-4 },
+            golden: Golden { tolerance: 1e-4, verified: None },
         }
     }
 }

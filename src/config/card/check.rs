@@ -127,7 +127,7 @@ impl Rules<'_, '_> {
                 let at = golden.tolerance.at().unwrap_or(at);
                 self.complain(at, format!("tolerance is {tolerance}; it must be from 0 to 1"));
             }
-            Some(Golden { tolerance: tolerance as f32 })
+            Some(Golden { tolerance: tolerance as f32, verified: golden.verified.value().copied() })
         });
         raw.schema.value()?;
         (self.reader.complaints() == before).then_some(())?;
@@ -135,6 +135,7 @@ impl Rules<'_, '_> {
             folder: self.folder.to_owned(),
             name: name?,
             version: version?,
+            draft: *raw.draft.value()?,
             summary: raw.summary.value()?.clone(),
             licence: licence?,
             graph: graph?,
@@ -149,31 +150,19 @@ impl Rules<'_, '_> {
         let file = raw.file.given().and_then(|file| {
             let text = file.get_ref();
             let plain = !text.contains(['/', '\\', '\0']) && !text.starts_with('.');
-            let known = text.ends_with(".onnx") || text.ends_with(".nnef.tgz");
+            let known = [".onnx", ".nnef.tar", ".nnef.tgz"].iter().any(|end| text.ends_with(end));
             if plain && known {
                 return Some(PathBuf::from(text));
             }
             let message = format!(
-                "file is {:?}; expected the name of an .onnx or .nnef.tgz file in the model's folder",
+                "file is {:?}; expected the name of an .onnx, .nnef.tar or .nnef.tgz file in the model's folder",
                 shorten(text)
             );
             self.complain(file.span().start, message);
             None
         });
-        let sha256 = raw.sha256.given().and_then(|sum| {
-            let text = sum.get_ref().to_ascii_lowercase();
-            if text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit()) {
-                return Some(text);
-            }
-            self.complain(
-                sum.span().start,
-                format!(
-                    "sha256 has {} characters; expected the 64 hexadecimal digits that `sha256sum` prints",
-                    text.chars().count()
-                ),
-            );
-            None
-        });
+        let sha256 = self.digest(&raw.sha256, "sha256");
+        let source_sha256 = self.digest(&raw.source_sha256, "source_sha256");
         let ports = raw.input.given()?;
         if ports.get_ref().is_empty() {
             self.complain(ports.span().start, "input is empty; a graph has at least one input");
@@ -205,7 +194,22 @@ impl Rules<'_, '_> {
             let shape = lengths.iter().filter_map(|length| usize::try_from(*length).ok()).collect();
             inputs.push(PortSpec { name, data_type: *data_type, shape });
         }
-        whole.then_some(Graph { file: file?, sha256: sha256?, inputs })
+        let writer = raw.writer.value().cloned();
+        whole.then_some(Graph { file: file?, sha256: sha256?, writer, source_sha256, inputs })
+    }
+
+    fn digest(&mut self, field: &Field<String>, key: &str) -> Option<String> {
+        let sum = field.given()?;
+        let text = sum.get_ref().to_ascii_lowercase();
+        if text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Some(text);
+        }
+        let message = format!(
+            "{key} has {} characters; expected the 64 hexadecimal digits that `sha256sum` prints",
+            text.chars().count()
+        );
+        self.complain(sum.span().start, message);
+        None
     }
 
     fn states(

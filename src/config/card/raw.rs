@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Activation, Channels, DerivedOp, Distance, Filter, ImageLayout, Note, WindowLayout};
+use super::{Activation, Channels, DerivedOp, Distance, Filter, ImageLayout, Note, VerifiedBy, WindowLayout};
 use crate::base::DataType;
 use crate::config::document::{Flag, List, Number, Reader, Text, Whole, Written, keys, words};
 
@@ -16,6 +16,8 @@ keys! {
     RawCard {
         /// Form of this file.
         schema: SchemaWord [required],
+        /// Written by `lineside compile` and not looked at yet; `check` warns until it is gone.
+        draft: Flag = false,
         /// Name of the model; the same as its folder's.
         name: Text [required],
         /// Version of the weights; published with each prediction.
@@ -50,10 +52,14 @@ words! {
 keys! {
     /// `[graph]`
     RawGraph {
-        /// File in the folder: `.onnx`, or NNEF as `.nnef.tgz`.
+        /// File in the folder: `.onnx`, or NNEF as `.nnef.tar` or `.nnef.tgz`.
         file: Text [required],
         /// SHA-256 of that file, 64 hexadecimal digits.
         sha256: Text [required],
+        /// What wrote an NNEF file; another version of the engine may not read it.
+        writer: Text,
+        /// SHA-256 of the ONNX file that it was compiled from; golden cases are held against it.
+        source_sha256: Text,
         /// Every input of the graph.
         input: List<RawPort> [required],
     }
@@ -388,6 +394,16 @@ keys! {
     RawGolden {
         /// Largest accepted |ours − theirs| ÷ largest |theirs| of a tensor; 0 to 1.
         tolerance: Number = 1e-4,
+        /// Who stands behind the answers: golden cases, or only the engine itself (then `check`
+        /// warns). Written by `lineside compile`.
+        verified: VerifiedWord,
+    }
+}
+
+words! {
+    VerifiedWord: VerifiedBy {
+        "golden" => VerifiedBy::Golden,
+        "self" => VerifiedBy::Itself,
     }
 }
 

@@ -12,11 +12,16 @@ use tract_core::prelude::{TractResult, TypedModel};
 pub(super) use stateless::carries_state;
 
 /// Runs every pass, in order; the graph comes out decluttered.
-pub(super) fn apply(mut model: TypedModel) -> TractResult<TypedModel> {
+pub(super) fn apply(model: TypedModel) -> TractResult<TypedModel> {
+    // Passes to faster kernels go behind decluttering: they look for its normal forms.
+    necessary(model)?.into_decluttered()
+}
+
+/// Runs only what a graph needs to give right answers at all; nothing is made faster.
+pub(super) fn necessary(mut model: TypedModel) -> TractResult<TypedModel> {
     // First: what a run carries over decides which loops decluttering may unroll.
     stateless::apply(&mut model);
     univariate_gru::apply(&mut model)?;
     fence::apply(&mut model)?;
-    // Passes to faster kernels go behind decluttering: they look for its normal forms.
-    model.into_decluttered()
+    Ok(model)
 }

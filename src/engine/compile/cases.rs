@@ -1,0 +1,160 @@
+//! Golden cases as `models/golden.py` writes them beside an ONNX file, before there is a model folder.
+//!
+//! `GOLDEN/CASE/input-I.npy` and `output-I.npy` in the file's own order, `GOLDEN/model.sha256` with
+//! the hash of the file that they were made with, and with `--nodes` every tensor between:
+//! `GOLDEN/CASE/nodes/N.npy`, named by line N of `nodes/names.txt`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{CompileError, Subject};
+use crate::base::{Data, Tensor};
+use crate::config::card::PortSpec;
+use crate::engine::{ModelError, Port, golden, npy};
+
+/// Every case of a folder.
+#[derive(Default)]
+pub(super) struct Cases(Vec<Case>);
+
+/// One of them.
+#[derive(Clone)]
+pub(super) struct Case {
+    pub(super) name: String,
+    folder: PathBuf,
+    /// Of the inputs that are left to fill, in order.
+    pub(super) inputs: Vec<Tensor>,
+    pub(super) outputs: Vec<Tensor>,
+}
+
+impl Case {
+    /// The tensor of this name inside the graph, where the case has it.
+    pub(super) fn node(&self, name: &str) -> Option<Tensor> {
+        let nodes = self.folder.join("nodes");
+        let names = fs::read_to_string(nodes.join("names.txt")).ok()?;
+        let index = names.lines().position(|line| line == name)?;
+        npy::read(&nodes.join(format!("{index}.npy"))).ok()
+    }
+
+    /// Whether every tensor between inputs and outputs is on file.
+    pub(super) fn has_nodes(&self) -> bool {
+        self.folder.join("nodes/names.txt").is_file()
+    }
+}
+
+/// Reads the cases of `folder`, or of `folder/golden`.
+pub(super) fn read(folder: &Path, subject: &Subject, ports: &[Port]) -> Result<Cases, CompileError> {
+    let nested = folder.join("golden");
+    let folder = if nested.is_dir() { nested.as_path() } else { folder };
+    if !folder.is_dir() {
+        let missing = std::io::Error::from(std::io::ErrorKind::NotFound);
+        return Err(CompileError::file("read the golden cases in", folder)(missing));
+    }
+    let theirs = golden::hash_of(folder)?;
+    if let Some(theirs) = theirs.filter(|theirs| *theirs != subject.sha256) {
+        return Err(CompileError::OtherModel {
+            golden: folder.to_owned(),
+            model: subject.path.clone(),
+            theirs,
+            ours: subject.sha256.clone(),
+        });
+    }
+    let outputs = subject.proto.graph.as_ref().map_or(0, |graph| graph.output.len());
+    let mut cases = Vec::new();
+    for case in golden::case_folders(folder)? {
+        cases.push(read_case(&case, subject, ports, outputs)?);
+    }
+    match cases.is_empty() {
+        false => Ok(Cases(cases)),
+        true => Err(CompileError::Order(format!(
+            "{} holds no golden case; models/golden.py writes some: CASE/input-0.npy …, CASE/output-0.npy …",
+            folder.display()
+        ))),
+    }
+}
+
+fn read_case(case: &Path, subject: &Subject, ports: &[Port], outputs: usize) -> Result<Case, CompileError> {
+    let all = ports.len() + subject.fixed.len();
+    let mut inputs = Vec::new();
+    let mut open = ports.iter();
+    for position in 0..all {
+        let file = case.join(format!("input-{position}.npy"));
+        let wrong = |seen: String, expected: String| {
+            CompileError::Model(ModelError::GoldenFile { file: file.clone(), seen, expected })
+        };
+        let tensor = npy::read(&file)?;
+        if let Some(fixed) = subject.fixed.iter().find(|fixed| fixed.position == position) {
+            let seen = numbers(&tensor);
+            if seen.as_ref() != Some(&fixed.values) {
+                return Err(wrong(
+                    format!("holds {}", seen.map_or_else(|| "text".to_owned(), |seen| format!("{seen:?}"))),
+                    format!("{:?}, which input {:?} is fixed to", fixed.values, fixed.name),
+                ));
+            }
+            continue;
+        }
+        let Some(port) = open.next() else { break };
+        let fits = |shape: &[usize]| {
+            port.dims.as_ref().is_none_or(|dims| {
+                dims.len() == shape.len()
+                    && dims.iter().zip(shape).all(|(dim, length)| match dim {
+                        crate::engine::Dim::Fixed(fixed) => fixed == length,
+                        _ => true,
+                    })
+            })
+        };
+        if port.data_type.is_some_and(|wanted| wanted != tensor.data_type()) || !fits(&tensor.shape) {
+            return Err(wrong(
+                format!("holds {} {:?}", tensor.data_type(), tensor.shape),
+                format!("{} {} for input {:?}", port.type_name(), port.shape_text(), port.name),
+            ));
+        }
+        inputs.push(tensor);
+    }
+    golden::none_beyond(case, "input", all)?;
+    let outputs = (0..outputs)
+        .map(|position| npy::read(&case.join(format!("output-{position}.npy"))))
+        .collect::<Result<Vec<_>, _>>()?;
+    golden::none_beyond(case, "output", outputs.len())?;
+    let name = case.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Case { name, folder: case.to_owned(), inputs, outputs })
+}
+
+fn numbers(tensor: &Tensor) -> Option<Vec<f64>> {
+    Some(match &tensor.data {
+        Data::F32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        Data::F64(values) => values.clone(),
+        Data::I64(values) => values.iter().map(|value| *value as f64).collect(),
+        Data::I32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        Data::U8(values) => values.iter().map(|value| f64::from(*value)).collect(),
+        Data::Bool(values) => values.iter().map(|value| f64::from(u8::from(*value))).collect(),
+        _ => return None,
+    })
+}
+
+impl Cases {
+    /// The shapes of the first case.
+    pub(super) fn shapes(&self, ports: &[Port]) -> Vec<(String, Vec<usize>)> {
+        let Some(first) = self.0.first() else { return Vec::new() };
+        ports
+            .iter()
+            .zip(&first.inputs)
+            .map(|(port, tensor)| (port.name.clone(), tensor.shape.clone()))
+            .collect()
+    }
+
+    /// The cases that have these shapes, and in words why the others have not.
+    pub(super) fn fitting(&self, specs: &[PortSpec]) -> (Vec<Case>, Vec<String>) {
+        let mut here = Vec::new();
+        let mut others = Vec::new();
+        for case in &self.0 {
+            match case.inputs.iter().zip(specs).find(|(tensor, spec)| tensor.shape != spec.shape) {
+                None => here.push(case.clone()),
+                Some((tensor, spec)) => others.push(format!(
+                    "{}: its input {:?} has shape {:?}, the model is compiled for {:?}",
+                    case.name, spec.name, tensor.shape, spec.shape
+                )),
+            }
+        }
+        (here, others)
+    }
+}

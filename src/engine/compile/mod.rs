@@ -1,0 +1,352 @@
+//! From an ONNX file to a model folder for the device, refused when two ways to answer differ.
+//!
+//! ```text
+//! ONNX ─► concrete (shapes, fixed inputs) ─► opinions agree ─► saved (NNEF, else ONNX) ─► read back ─► card
+//!                                               │
+//!                                             differ ─► bisect ─► the first node that differs
+//! ```
+//!
+//! Promise: what is written answers like the file that was given, by every opinion that could be
+//! had; the same input gives the same bytes; what a person wrote into the card stays.
+//! Not here: the standard's own arithmetic (`oracle`), golden cases at boot (`golden`).
+//!
+//! | file | answers |
+//! |---|---|
+//! | `graph` | cutting and fixing an ONNX graph |
+//! | `probe` | on which inputs ways are compared |
+//! | `opinion` | which ways there are, and how near is equal |
+//! | `bisect` | which node differs first |
+//! | `save` | in which form the graph is kept |
+//! | `draft` | the card that can be told from the graph |
+
+mod bisect;
+mod cases;
+mod draft;
+mod graph;
+mod opinion;
+mod probe;
+mod save;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use tract_onnx::pb::ModelProto;
+
+use super::load::Graph;
+use super::port::Dim;
+use super::{InferError, Model, ModelError, Parsed, Port, Verified};
+use crate::config::card::PortSpec;
+
+pub use bisect::Difference;
+pub(super) use graph::cut;
+#[cfg(test)]
+pub(super) use probe::Random;
+
+/// What is asked for.
+#[derive(Clone, Debug, Default)]
+pub struct Order {
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// The model folder to write; its name becomes the model's.
+    pub folder: PathBuf,
+    /// Shapes, by input.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// Inputs that become constants, each with its numbers as written.
+    pub fixed: Vec<(String, String)>,
+    /// Class names, in the order of the scores.
+    pub labels: Option<Vec<String>>,
+    /// Golden cases to check and to bring along.
+    pub golden: Option<PathBuf>,
+    /// Batch sizes to compare; the first one is kept.
+    pub batches: Vec<usize>,
+    /// Largest accepted difference; `None`: 1e-4, or 2e-2 of a quantised model.
+    pub tolerance: Option<f64>,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Compiled {
+    /// The written folder.
+    pub folder: PathBuf,
+    /// The graph's file in it.
+    pub file: PathBuf,
+    /// Its size.
+    pub file_bytes: u64,
+    /// Why it is not NNEF, where it is not.
+    pub kept_as_onnx: Option<String>,
+    /// What was compared, a line each.
+    pub opinions: Vec<Agreement>,
+    /// Who stands behind the answers.
+    pub golden_cases: usize,
+    /// Golden cases that cannot be brought along, each with the reason.
+    pub left_out: Vec<String>,
+    /// Whether a card was there already; then only its graph was brought up to date.
+    pub kept_card: bool,
+    /// What the card guesses and a person must look at.
+    pub to_confirm: Vec<String>,
+}
+
+/// Two ways that agree.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agreement {
+    /// What the optimised engine was held against.
+    pub with: String,
+    /// Inputs compared.
+    pub inputs: usize,
+    /// Of these, inputs on which rounding alone decides, so that a difference says nothing.
+    pub undecided: usize,
+    /// Largest |ours − theirs| ÷ largest |theirs|, undecided ones left out.
+    pub worst_relative: f64,
+    /// Why there is nothing to compare, where there is not.
+    pub none_because: Option<String>,
+}
+
+impl fmt::Display for Agreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { with, inputs, undecided, worst_relative, none_because } = self;
+        if let Some(why) = none_because {
+            return write!(f, "with {with}: no, {why}");
+        }
+        write!(f, "with {with}: {inputs} input(s), worst relative difference {worst_relative:.1e}")?;
+        if *undecided > 0 {
+            write!(f, "; on {undecided} more rounding alone decides")?;
+        }
+        Ok(())
+    }
+}
+
+/// Why nothing was written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompileError {
+    /// The graph cannot be used.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// Two ways to answer differ: the engine, or the file, is wrong.
+    #[error(transparent)]
+    Differs(Box<Difference>),
+    /// The graph runs on no input at all.
+    #[error("{}: the model fails on {probe}", model.display())]
+    Fails {
+        /// The file.
+        model: PathBuf,
+        /// On which input.
+        probe: String,
+        /// Why.
+        source: InferError,
+    },
+    /// What was asked for contradicts the graph or itself.
+    #[error("{0}")]
+    Order(String),
+    /// The golden cases were made with another model.
+    #[error(
+        "{}: these golden cases belong to the model with SHA-256 {theirs}, {} has {ours}; write them anew \
+         with models/golden.py",
+        golden.display(), model.display()
+    )]
+    OtherModel {
+        /// The folder of the cases.
+        golden: PathBuf,
+        /// The model's file.
+        model: PathBuf,
+        /// Of the cases.
+        theirs: String,
+        /// Of the file.
+        ours: String,
+    },
+    /// The operating system would not let us.
+    #[error("cannot {doing} {}", path.display())]
+    File {
+        /// `read`, `write`.
+        doing: &'static str,
+        /// What.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl CompileError {
+    fn file(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { doing, path, source }
+    }
+}
+
+/// The model as it will run: inputs fixed, every shape known.
+struct Subject {
+    path: PathBuf,
+    /// SHA-256 of the file as it was given.
+    sha256: String,
+    proto: ModelProto,
+    specs: Vec<PortSpec>,
+    begun: Instant,
+    /// Positions of the fixed inputs in the file's own order.
+    fixed: Vec<graph::Fixed>,
+}
+
+impl Subject {
+    fn parsed(&self, proto: ModelProto) -> Parsed {
+        Parsed::of_onnx(self.path.clone(), proto, 0, self.sha256.clone(), self.begun)
+    }
+
+    fn optimised(&self) -> Result<Model, ModelError> {
+        self.parsed(self.proto.clone()).typed(&self.specs)?.optimised()
+    }
+
+    fn plain(&self) -> Result<Model, ModelError> {
+        self.parsed(self.proto.clone()).typed(&self.specs)?.plain()
+    }
+
+    /// The graph that ends in these tensors.
+    fn cut(&self, tensors: &[&str]) -> Parsed {
+        self.parsed(cut(&self.proto, tensors))
+    }
+}
+
+/// Compiles one file.
+///
+/// # Errors
+/// See [`CompileError`]; nothing is written then.
+pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
+    let begun = Instant::now();
+    let parsed = Verified::read(&order.model)?.parse()?;
+    let page = parsed.page();
+    let Parsed { path, sha256, graph: Graph::Onnx(mut proto), .. } = parsed else {
+        return Err(CompileError::Order(format!(
+            "{} is NNEF, which is what compile makes; give it the ONNX file",
+            order.model.display()
+        )));
+    };
+    let fixed = graph::fix(&mut proto, &order.fixed).map_err(CompileError::Order)?;
+    let ports = proto.graph.as_ref().map(super::onnx::inputs).unwrap_or_default();
+    let name = name_of(&order.folder)?;
+
+    let tolerance = order.tolerance.unwrap_or(if graph::is_quantised(&proto) { 2e-2 } else { 1e-4 });
+    let mut subject = Subject { path, sha256, proto: *proto, specs: Vec::new(), begun, fixed };
+    let cases = match &order.golden {
+        Some(folder) => cases::read(folder, &subject, &ports)?,
+        None => cases::Cases::default(),
+    };
+
+    // Without an order, the batch that the golden cases were made with is the one that is wanted.
+    let mut shapes = order.shapes.clone();
+    if shapes.is_empty() && order.batches.is_empty() {
+        shapes = cases.shapes(&ports);
+    }
+    let batches =
+        if order.batches.is_empty() { vec![None] } else { order.batches.iter().copied().map(Some).collect() };
+    let mut kept = None;
+    let mut agreements: Vec<Agreement> = Vec::new();
+    let mut left_out = Vec::new();
+    for batch in batches {
+        subject.specs = specs(&ports, &shapes, batch)?;
+        let model = subject.optimised()?;
+        let (here, others) = cases.fitting(model.inputs());
+        if kept.is_none() {
+            left_out = others;
+        }
+        let found = opinion::compare(&subject, &model, &here, tolerance)?;
+        if agreements.is_empty() {
+            agreements = found;
+        } else {
+            for (all, one) in agreements.iter_mut().zip(found) {
+                all.inputs += one.inputs;
+                all.undecided += one.undecided;
+                all.worst_relative = all.worst_relative.max(one.worst_relative);
+            }
+        }
+        if kept.is_none() {
+            kept = Some((model, subject.specs.clone(), here));
+        }
+    }
+    let (model, specs, here) = kept.ok_or_else(|| CompileError::Order("--batch names no size".to_owned()))?;
+    subject.specs = specs;
+
+    let saved = save::save(&subject, &model)?;
+    let card = draft::Draft {
+        name: &name,
+        order,
+        page: &page,
+        proto: &subject.proto,
+        model: &model,
+        saved: &saved,
+        source_sha256: &subject.sha256,
+        verified: !here.is_empty(),
+        tolerance,
+    };
+    let written = draft::write(&order.folder, &card, &here)?;
+    Ok(Compiled {
+        folder: order.folder.clone(),
+        file: order.folder.join(saved.file),
+        file_bytes: saved.bytes.len() as u64,
+        kept_as_onnx: saved.kept_as_onnx,
+        opinions: agreements,
+        golden_cases: here.len(),
+        left_out,
+        kept_card: written.kept_card,
+        to_confirm: written.to_confirm,
+    })
+}
+
+/// The folder's own name, which is the model's.
+fn name_of(folder: &Path) -> Result<String, CompileError> {
+    // A folder that is still to be made has no canonical form; its last part is its name.
+    let real = folder.canonicalize();
+    let name = real.as_deref().unwrap_or(folder).file_name().and_then(|name| name.to_str());
+    name.map(str::to_owned).ok_or_else(|| {
+        CompileError::Order(format!(
+            "-o {}: the folder's name becomes the model's and must be text; give it one, as in -o models/pump",
+            folder.display()
+        ))
+    })
+}
+
+/// Concrete inputs: as ordered, else as exported, an open first axis taken for the batch.
+fn specs(
+    ports: &[Port],
+    shapes: &[(String, Vec<usize>)],
+    batch: Option<usize>,
+) -> Result<Vec<PortSpec>, CompileError> {
+    if let Some((name, _)) = shapes.iter().find(|(name, _)| !ports.iter().any(|port| port.name == *name)) {
+        let names: Vec<&str> = ports.iter().map(|port| port.name.as_str()).collect();
+        return Err(CompileError::Order(format!(
+            "there is no input {name:?} to give a shape; the graph's inputs are {}",
+            names.join(", ")
+        )));
+    }
+    let mut specs = Vec::new();
+    for port in ports {
+        let mut port = port.clone();
+        if let Some((_, shape)) = shapes.iter().find(|(name, _)| *name == port.name) {
+            port.dims = Some(shape.iter().copied().map(Dim::Fixed).collect());
+        }
+        if let Some(first) = port.dims.as_mut().and_then(|dims| dims.first_mut()) {
+            match (&first, batch) {
+                (Dim::Fixed(length), Some(batch)) if shapes.is_empty() && *length != batch => {
+                    return Err(CompileError::Order(format!(
+                        "--batch {batch}: input {:?} was exported with {length} as its first axis; export it \
+                         with an open batch (dynamic_axes), or leave --batch out",
+                        port.name
+                    )));
+                }
+                (Dim::Fixed(_), None) => {}
+                (_, batch) => *first = Dim::Fixed(batch.unwrap_or(1)),
+            }
+        }
+        let spec = port.concrete().ok_or_else(|| {
+            CompileError::Order(format!(
+                "input {port} is open; every length must be known before the graph is optimised: give it, as in \
+                 --input {}=1,…",
+                port.name
+            ))
+        })?;
+        specs.push(spec);
+    }
+    Ok(specs)
+}
+
+#[cfg(test)]
+mod tests;

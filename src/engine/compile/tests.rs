@@ -1,0 +1,228 @@
+//! A whole compilation, from a file to a folder that `check` takes.
+
+use std::fs;
+use std::path::Path;
+
+use tract_onnx::pb::ModelProto;
+
+use super::*;
+use crate::base::{Data, DataType, Tensor};
+use crate::config::Card;
+use crate::config::card::{Features, OutputKind, VerifiedBy};
+use crate::engine::sample::{self, Sample};
+use crate::engine::{golden, npy};
+
+/// The sample's file in a folder of its own, and what is ordered for it.
+fn ordered(sample: &Sample) -> (tempfile::TempDir, Order) {
+    let place = tempfile::tempdir().unwrap();
+    let model = place.path().join("given.onnx");
+    fs::write(&model, sample.bytes()).unwrap();
+    let order = Order { model, folder: place.path().join("made"), ..Order::default() };
+    (place, order)
+}
+
+fn case(golden: &Path, inputs: &[Tensor], outputs: &[Tensor]) {
+    let case = golden.join("first");
+    fs::create_dir_all(&case).unwrap();
+    for (kind, tensors) in [("input", inputs), ("output", outputs)] {
+        for (i, tensor) in tensors.iter().enumerate() {
+            npy::write(&case.join(format!("{kind}-{i}.npy")), tensor).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_folder_comes_out_that_loads_and_answers_and_says_that_it_is_a_draft() {
+    let (_place, order) = ordered(&sample::relu_layer());
+    let compiled = compile(&order).unwrap();
+    assert_eq!(compiled.kept_as_onnx, None, "a plain layer goes into NNEF");
+    let card = Card::read(&compiled.folder).unwrap();
+    assert!(card.draft);
+    assert_eq!(card.golden.verified, Some(VerifiedBy::Itself));
+    assert_eq!(card.graph.writer.as_deref(), Some("tract 0.23.9"));
+    assert!(matches!(&card.features, Features::Table(table) if table.columns.len() == 2));
+    let model = Model::load(&card).unwrap();
+    let answer = model.session().run(&[&Tensor::f32(&[1, 2], vec![1.0, 1.0])]).unwrap();
+    assert_eq!(answer[0].as_f32(), Some(&[0.0, 7.0][..]));
+    let with: Vec<&str> = compiled.opinions.iter().map(|opinion| opinion.with.as_str()).collect();
+    assert_eq!(with, ["the engine not optimised", "the oracle", "golden cases"]);
+    assert!(
+        compiled.opinions[..2].iter().all(|opinion| opinion.inputs + opinion.undecided >= 8),
+        "{compiled:?}"
+    );
+}
+
+#[test]
+fn the_same_file_gives_the_same_bytes_and_a_persons_words_stay() {
+    let (_place, order) = ordered(&sample::relu_layer());
+    let files = |folder: &Path| {
+        let read = |name: &str| fs::read(folder.join(name)).unwrap();
+        (read("model.nnef.tar"), read("model.toml"))
+    };
+    compile(&order).unwrap();
+    let first = files(&order.folder);
+    compile(&order).unwrap();
+    assert_eq!(first, files(&order.folder));
+    let card = order.folder.join("model.toml");
+    let mine =
+        fs::read_to_string(&card).unwrap().replace("draft   = true\n", "").replace("The model made", "Mine");
+    fs::write(&card, &mine).unwrap();
+    assert!(compile(&order).unwrap().kept_card);
+    assert_eq!(fs::read_to_string(&card).unwrap(), mine);
+}
+
+#[test]
+fn golden_cases_come_along_and_vouch_for_the_model() {
+    let (place, mut order) = ordered(&sample::relu_layer());
+    let golden = place.path().join("golden");
+    case(&golden, &[Tensor::f32(&[1, 2], vec![1.0, 1.0])], &[Tensor::f32(&[1, 2], vec![0.0, 7.0])]);
+    order.golden = Some(golden);
+    let compiled = compile(&order).unwrap();
+    assert_eq!(compiled.golden_cases, 1);
+    let card = Card::read(&compiled.folder).unwrap();
+    assert_eq!(card.golden.verified, Some(VerifiedBy::Golden));
+    assert_eq!(golden::check(&Model::load(&card).unwrap(), &card).unwrap().cases.len(), 1);
+}
+
+#[test]
+fn golden_cases_of_another_model_are_refused_by_hash_and_nothing_is_written() {
+    let (place, mut order) = ordered(&sample::relu_layer());
+    let golden = place.path().join("golden");
+    case(&golden, &[Tensor::f32(&[1, 2], vec![1.0, 1.0])], &[Tensor::f32(&[1, 2], vec![0.0, 7.0])]);
+    fs::write(golden.join("model.sha256"), format!("{}  other.onnx\n", "ab".repeat(32))).unwrap();
+    order.golden = Some(golden);
+    let error = compile(&order).unwrap_err();
+    assert!(matches!(error, CompileError::OtherModel { .. }), "{error}");
+    assert!(!order.folder.exists());
+}
+
+#[test]
+fn a_case_that_does_not_fit_the_graph_is_told_with_both() {
+    let (place, mut order) = ordered(&sample::relu_layer());
+    let golden = place.path().join("golden");
+    case(&golden, &[Tensor::f32(&[1, 3], vec![1.0; 3])], &[Tensor::f32(&[1, 2], vec![0.0, 7.0])]);
+    order.golden = Some(golden);
+    let message = compile(&order).unwrap_err().to_string();
+    assert!(message.contains("input-0.npy: holds f32 [1, 3]; expected f32 [N, 2]"), "{message}");
+}
+
+#[test]
+fn a_wrong_golden_node_is_found_and_named_with_both_values() {
+    let (place, mut order) = ordered(&sample::relu_layer());
+    let golden = place.path().join("golden");
+    // 1·1 + 1·3 − 5 = −1: someone else's bias is −4, so that 0 comes out where 0 would have.
+    case(&golden, &[Tensor::f32(&[1, 2], vec![1.0, 1.0])], &[Tensor::f32(&[1, 2], vec![0.0, 8.0])]);
+    let nodes = golden.join("first/nodes");
+    fs::create_dir_all(&nodes).unwrap();
+    fs::write(nodes.join("names.txt"), "xw\nsum\n").unwrap();
+    npy::write(&nodes.join("0.npy"), &Tensor::f32(&[1, 2], vec![4.0, 6.0])).unwrap();
+    npy::write(&nodes.join("1.npy"), &Tensor::f32(&[1, 2], vec![-1.0, 8.0])).unwrap();
+    order.golden = Some(golden);
+    let CompileError::Differs(difference) = compile(&order).unwrap_err() else { panic!("it differs") };
+    let node = difference.node.clone().unwrap();
+    assert_eq!((node.operator.as_str(), node.spot.tensor.as_str()), ("Add", "sum"));
+    assert_eq!((node.spot.ours.as_str(), node.spot.theirs.as_str()), ("7", "8"));
+    assert!(difference.to_string().contains("first node that differs: \"sum\" (Add)"), "{difference}");
+    assert!(!order.folder.exists());
+}
+
+#[test]
+fn labels_and_a_shape_make_a_card_of_classes() {
+    let (_place, mut order) = ordered(&sample::relu_layer());
+    order.labels = Some(vec!["ok".into(), "bad".into()]);
+    let compiled = compile(&order).unwrap();
+    let card = Card::read(&compiled.folder).unwrap();
+    let OutputKind::Classification { labels, pass, .. } = card.output.kind else { panic!("classes") };
+    assert_eq!((labels, pass), (vec!["ok".to_owned(), "bad".to_owned()], vec!["ok".to_owned()]));
+}
+
+#[test]
+fn a_fixed_input_is_gone_and_its_value_stays() {
+    let (_place, mut order) = ordered(&sample::lstm());
+    order.fixed = vec![("h_in".into(), "0.5".into())];
+    let message = compile(&order).unwrap_err().to_string();
+    assert!(!order.folder.exists(), "{message}");
+    let sum = Sample::default()
+        .input("x", DataType::F32, &[-1, 2])
+        .input("bias", DataType::F32, &[])
+        .node("Add", &["x", "bias"], &["y"], &[])
+        .output("y");
+    let (_place, mut order) = ordered(&sum);
+    order.fixed = vec![("bias".into(), "2.5".into())];
+    let compiled = compile(&order).unwrap();
+    let card = Card::read(&compiled.folder).unwrap();
+    assert_eq!(card.graph.inputs.len(), 1);
+    let answer =
+        Model::load(&card).unwrap().session().run(&[&Tensor::f32(&[1, 2], vec![1.0, -1.0])]).unwrap();
+    assert_eq!(answer[0].data, Data::F32(vec![3.5, 1.5]));
+}
+
+#[test]
+fn a_recurrent_graph_gets_its_states_wired() {
+    let (_place, order) = ordered(&sample::lstm());
+    let compiled = compile(&order).unwrap();
+    let card = Card::read(&compiled.folder).unwrap();
+    let pairs: Vec<(&str, &str)> =
+        card.states.iter().map(|state| (state.input.as_str(), state.output.as_str())).collect();
+    assert_eq!(pairs, [("h_in", "h_out"), ("c_in", "c_out")]);
+}
+
+#[test]
+fn every_batch_is_compared_and_the_first_is_kept() {
+    let (_place, mut order) = ordered(&sample::relu_layer());
+    order.batches = vec![1, 8];
+    let compiled = compile(&order).unwrap();
+    assert!(compiled.opinions[0].inputs + compiled.opinions[0].undecided >= 16);
+    assert_eq!(Card::read(&compiled.folder).unwrap().graph.inputs[0].shape, [1, 2]);
+}
+
+#[test]
+fn nnef_is_told_that_it_is_compiled_already() {
+    let (_place, order) = ordered(&sample::relu_layer());
+    compile(&order).unwrap();
+    let again = Order { model: order.folder.join("model.nnef.tar"), ..order };
+    assert!(compile(&again).unwrap_err().to_string().contains("which is what compile makes"));
+}
+
+/// A search that is given a wrong reference names the node at which it goes wrong.
+#[test]
+fn bisection_climbs_to_the_node_whose_inputs_agree() {
+    use prost::Message;
+    let chain = Sample::default()
+        .input("x", DataType::F32, &[1, 2])
+        .node("Abs", &["x"], &["a"], &[])
+        .node("Neg", &["a"], &["b"], &[])
+        .node("Exp", &["b"], &["c"], &[])
+        .node("Sqrt", &["c"], &["y"], &[])
+        .output("y");
+    let subject = Subject {
+        path: "chain.onnx".into(),
+        sha256: String::new(),
+        proto: ModelProto::decode(&*chain.bytes()).unwrap(),
+        specs: vec![PortSpec { name: "x".into(), data_type: DataType::F32, shape: vec![1, 2] }],
+        begun: Instant::now(),
+        fixed: Vec::new(),
+    };
+    let inputs = [Tensor::f32(&[1, 2], vec![1.0, -2.0])];
+    let values = |tensor: &str| match tensor {
+        "a" => vec![1.0, 2.0],
+        "b" => vec![-1.0, -2.5],
+        "c" => vec![0.367_879_45, 0.082_085],
+        _ => vec![0.606_530_7, 0.286_504_8],
+    };
+    let reference = |tensor: &str| Some(Tensor::f32(&[1, 2], values(tensor)));
+    let search = bisect::Search {
+        subject: &subject,
+        probe: "a test",
+        inputs: &inputs,
+        output: "y",
+        with: "a wrong one",
+        reference: &reference,
+        tolerance: 1e-4,
+        coarse: false,
+        inside: true,
+    };
+    let ours = Tensor::f32(&[1, 2], vec![0.606_530_7, 0.367_879_45]);
+    let found = search.first_difference(&ours, &reference("y").unwrap()).node.unwrap();
+    assert_eq!((found.operator.as_str(), found.spot.theirs.as_str()), ("Neg", "-2.5"));
+}
