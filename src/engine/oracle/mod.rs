@@ -153,6 +153,12 @@ impl<'g> Oracle<'g> {
     }
 }
 
+/// A random graph, as a file that mutations begin with.
+#[cfg(test)]
+pub(super) fn grown_for_fuzzing(seed: u64) -> ModelProto {
+    random::grow(seed).proto
+}
+
 /// The nodes that make much of little by what constants of the graph say, with the number of
 /// elements that they would make. Only small constants are followed: shapes, and what is computed
 /// of shapes.

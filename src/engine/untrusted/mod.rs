@@ -11,5 +11,7 @@
 //! | `archive` | an NNEF archive: gzip, tar, each tensor's header, the text's nesting |
 
 pub(super) mod archive;
+#[cfg(test)]
+mod fuzz;
 pub(super) mod graph;
 pub(super) mod protobuf;
