@@ -41,7 +41,7 @@ pub struct Args {
     /// Batch sizes to compare on; the first one is kept
     #[arg(long, value_name = "N", value_delimiter = ',')]
     batch: Vec<usize>,
-    /// Largest accepted difference ÷ largest value of a tensor; default 1e-4, quantised models 2e-2
+    /// Largest accepted difference ÷ largest value of a tensor; default 1e-4, half precision 5e-3, quantised 2e-2
     #[arg(long, value_name = "X")]
     tolerance: Option<f64>,
     /// One JSON object instead of text

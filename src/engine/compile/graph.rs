@@ -187,6 +187,26 @@ pub(super) fn is_quantised(proto: &ModelProto) -> bool {
     found
 }
 
+/// What two right engines differ by: adding in another order, in half precision, in steps of a byte.
+pub(super) fn usual_tolerance(proto: &ModelProto) -> f64 {
+    let mut half = false;
+    if let Some(graph) = &proto.graph {
+        for_each_graph(graph, &mut |graph| {
+            let float16 = OnnxType::Float16 as i32;
+            half |= graph.initializer.iter().any(|tensor| tensor.data_type == float16);
+            half |= graph.node.iter().any(|node| {
+                node.op_type == "Cast"
+                    && node.attribute.iter().any(|a| a.name == "to" && a.i == i64::from(float16))
+            });
+        });
+    }
+    match (is_quantised(proto), half) {
+        (true, _) => 2e-2,
+        (false, true) => 5e-3,
+        (false, false) => 1e-4,
+    }
+}
+
 /// The operator that makes a tensor.
 pub(super) fn maker<'p>(proto: &'p ModelProto, tensor: &str) -> Option<&'p str> {
     let nodes = &proto.graph.as_ref()?.node;

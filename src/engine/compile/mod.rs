@@ -61,7 +61,7 @@ pub struct Order {
     pub golden: Option<PathBuf>,
     /// Batch sizes to compare; the first one is kept.
     pub batches: Vec<usize>,
-    /// Largest accepted difference; `None`: 1e-4, or 2e-2 of a quantised model.
+    /// Largest accepted difference; `None`: 1e-4; 5e-3 in half precision; 2e-2 of a quantised model.
     pub tolerance: Option<f64>,
 }
 
@@ -224,7 +224,7 @@ pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
     let ports = proto.graph.as_ref().map(super::onnx::inputs).unwrap_or_default();
     let name = name_of(&order.folder)?;
 
-    let tolerance = order.tolerance.unwrap_or(if graph::is_quantised(&proto) { 2e-2 } else { 1e-4 });
+    let tolerance = order.tolerance.unwrap_or_else(|| graph::usual_tolerance(&proto));
     let mut subject = Subject { path, sha256, proto: *proto, specs: Vec::new(), begun, fixed };
     let cases = match &order.golden {
         Some(folder) => cases::read(folder, &subject, &ports)?,
