@@ -525,7 +525,7 @@ mod tests {
             ("version = \"1\"", "version = \" \"", "version is empty"),
             ("version = \"1\"\n", "", "`version` is missing"),
             ("model.onnx", "../model.onnx", "in the model's folder"),
-            ("model.onnx", "model.bin", ".onnx or .nnef.tgz"),
+            ("model.onnx", "model.bin", ".onnx, .nnef.tar or .nnef.tgz"),
             ("AbAb", "Ab", "sha256 has 62 characters"),
             ("AbAb", "Abxx", "sha256 has 64 characters"),
             ("\"f32\"", "\"float\"", "type is \"float\""),

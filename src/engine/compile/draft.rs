@@ -37,6 +37,9 @@ pub(super) struct Written {
     pub(super) to_confirm: Vec<String>,
 }
 
+/// An output as long as its input and no shorter than this is what the model thinks the input was.
+const RECONSTRUCTED: usize = 8;
+
 /// More columns than this are no table that a person names.
 const MAX_COLUMNS: usize = 4096;
 
@@ -189,10 +192,14 @@ impl Draft<'_> {
         let states = states(self.model);
         let fed = |spec: &&PortSpec| !states.iter().any(|(input, _)| *input == spec.name);
         let input = self.model.inputs().iter().find(fed).or(self.model.inputs().first());
+        let mut columns = Vec::new();
         if let Some(input) = input {
             let (features, why) = features(input);
             let _ = write!(text, "\n{features}");
             confirm.push(why);
+            let named =
+                |line: &str| line.strip_prefix("name = \"")?.split_once('"').map(|(name, _)| name.to_owned());
+            columns = features.lines().filter_map(named).collect();
         }
         for (input, output) in &states {
             let _ = write!(
@@ -203,7 +210,7 @@ impl Draft<'_> {
             );
             confirm.push(format!("state {input}"));
         }
-        let _ = write!(text, "\n{}", self.output(&states, input, confirm));
+        let _ = write!(text, "\n{}", self.output(&states, input, &columns, confirm));
         let _ =
             write!(text, "\n[golden]\ntolerance = {:e}\n{}\n", self.tolerance, verified_line(self.verified));
         text
@@ -213,6 +220,7 @@ impl Draft<'_> {
         &self,
         states: &[(String, String)],
         input: Option<&PortSpec>,
+        columns: &[String],
         confirm: &mut Vec<String>,
     ) -> String {
         let outputs: Vec<&Port> = (self.model.outputs().iter())
@@ -261,11 +269,12 @@ impl Draft<'_> {
                 list(&pass)
             );
         }
-        if input.is_some_and(|input| input.shape == shape && count > 1) {
+        if input.is_some_and(|input| input.shape == shape && count >= RECONSTRUCTED) && !columns.is_empty() {
             confirm.push("output".to_owned());
             return format!(
                 "[output]   # CONFIRM: a reconstruction, because it has the shape of the input\nkind = \
-                 \"anomaly\"\ntensor = {tensor}\nby = \"error\"\nframes_ahead = 0\n"
+                 \"anomaly\"\ntensor = {tensor}\nby = \"error\"\nof = {}\nframes_ahead = 0\n",
+                list(columns)
             );
         }
         confirm.push("output".to_owned());

@@ -276,13 +276,17 @@ fn sane(value: &Value) -> bool {
     numbers && (1..=MAX_ELEMENTS).contains(&len) && rank <= 5
 }
 
-/// Every number with a point moved by some roundings.
+/// Every number with a point moved by some roundings, neighbours apart: equal numbers are no longer.
 fn nudged(value: &Value, up: bool) -> Value {
-    let nudge = if up { 1e-5 } else { -1e-5 };
     match &value.elements {
         Elements::Real(values) => {
-            let moved = values.iter().map(|v| v * (1.0 + nudge) + nudge * 1e-2).collect();
-            Value::real(value.data_type, &value.shape, moved)
+            let moved = values.iter().enumerate().map(|(i, v)| {
+                // The golden ratio's multiples never repeat.
+                let nudge = 1e-5 * (((i as f64 * 0.618_034).fract() - 0.5) * 2.0 + 0.01);
+                let nudge = if up { nudge } else { -nudge };
+                v * (1.0 + nudge) + nudge * 1e-2
+            });
+            Value::real(value.data_type, &value.shape, moved.collect())
         }
         _ => value.clone(),
     }

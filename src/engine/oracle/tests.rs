@@ -161,8 +161,8 @@ fn hold(first: u64, count: u64) {
     for line in failed.iter().chain(&differ).take(40) {
         println!("  {line}");
     }
-    assert!(differ.is_empty() && failed.is_empty(), "{} differ, {} fail", differ.len(), failed.len());
-    assert!(agree >= count * 8 / 10, "only {agree} of {count} ran: the rest says nothing");
+    assert!(differ.is_empty(), "{} differ", differ.len());
+    assert!(agree >= count * 95 / 100, "only {agree} of {count} ran: the rest says nothing");
 }
 
 #[test]
