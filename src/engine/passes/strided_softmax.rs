@@ -9,7 +9,7 @@ use tract_core::internal::{DimLike, TypedModelPatch, tensor1};
 use tract_core::ops::array::Gather;
 use tract_core::ops::downsample::Downsample;
 use tract_core::ops::nn::Softmax;
-use tract_core::prelude::{TractResult, TypedModel};
+use tract_core::prelude::{SpecialOps, TractResult, TypedModel};
 
 /// Rewrites every such slice of the outer graph.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
