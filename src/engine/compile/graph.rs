@@ -229,11 +229,17 @@ pub(super) fn class_labels(proto: &ModelProto) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::DataType;
     use crate::engine::sample;
     use prost::Message;
 
     fn relu_layer() -> ModelProto {
         ModelProto::decode(&*sample::relu_layer().bytes()).unwrap()
+    }
+
+    /// One whole number, and its negative.
+    fn whole() -> sample::Sample {
+        sample::Sample::default().input("x", DataType::I64, &[1]).node("Neg", &["x"], &["y"], &[]).output("y")
     }
 
     #[test]
@@ -246,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_fixed_input_is_an_input_no_more() {
-        let mut proto = ModelProto::decode(&*sample::one_hot().bytes()).unwrap();
+        let mut proto = ModelProto::decode(&*whole().bytes()).unwrap();
         let fixed = fix(&mut proto, &[("x".to_owned(), "2".to_owned())]).unwrap();
         assert_eq!(fixed, [Fixed { position: 0, name: "x".into(), values: vec![2.0] }]);
         let graph = proto.graph.unwrap();
@@ -261,7 +267,7 @@ mod tests {
     #[test]
     fn a_fix_that_does_not_fit_is_told_with_its_value() {
         let told = |name: &str, value: &str| {
-            let mut proto = ModelProto::decode(&*sample::one_hot().bytes()).unwrap();
+            let mut proto = ModelProto::decode(&*whole().bytes()).unwrap();
             fix(&mut proto, &[(name.to_owned(), value.to_owned())]).unwrap_err()
         };
         assert!(told("y", "2").contains("no such input; the graph has x"));

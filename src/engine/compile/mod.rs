@@ -135,7 +135,7 @@ pub enum CompileError {
         /// On which input.
         probe: String,
         /// Why.
-        source: InferError,
+        source: Box<InferError>,
     },
     /// What was asked for contradicts the graph or itself.
     #[error("{0}")]

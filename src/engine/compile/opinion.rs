@@ -90,7 +90,8 @@ pub(super) fn compare(
                 continue;
             }
             (Err(source), Some(Ok(_))) => {
-                return Err(CompileError::Fails { model: subject.path.clone(), probe: probe.name, source });
+                let (model, source) = (subject.path.clone(), Box::new(source));
+                return Err(CompileError::Fails { model, probe: probe.name, source });
             }
         };
         answered += 1;
@@ -159,7 +160,7 @@ pub(super) fn compare(
         }
     }
     if let (0, Some((probe, source))) = (answered, failure) {
-        return Err(CompileError::Fails { model: subject.path.clone(), probe, source });
+        return Err(CompileError::Fails { model: subject.path.clone(), probe, source: Box::new(source) });
     }
     let [mut unoptimised, mut standard, mut golden] = tallies;
     unoptimised.missing = unoptimised.missing.or(plain_missing);
@@ -181,7 +182,7 @@ fn answer(
     session.run(&inputs.iter().collect::<Vec<_>>()).map_err(|source| CompileError::Fails {
         model: subject.path.clone(),
         probe: probe.to_owned(),
-        source,
+        source: Box::new(source),
     })
 }
 
