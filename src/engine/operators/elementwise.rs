@@ -1,7 +1,7 @@
 //! Element by element: Celu (opset 12) in f16, SwiGLU (opset 28), CumSum (11) and CumProd (26), Det (11).
 //!
 //! Source: ONNX, Operators.md. Celu: max(0, x) + min(0, α·(exp(x/α) − 1)). SwiGLU: a·σ(α·a)·b.
-//! tract's Celu in f16 forgets the division (0.23.9).
+//! tract's Celu in f16 forgets the division, and in any type the α in front (0.23.9).
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -17,6 +17,10 @@ struct Celu {
 
 pub(super) fn celu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let alpha = node.get_attr_opt::<f32>("alpha")?.unwrap_or(1.0).into();
+    // Found by random graphs (seed 828): the outer α is forgotten in every type.
+    if alpha != 1.0 {
+        return wrap(context, node, Celu { alpha });
+    }
     choose(context, node, Celu { alpha }, |inputs| {
         inputs[0].is_some_and(|fact| fact.datum_type != DatumType::F32)
     })

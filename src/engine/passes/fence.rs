@@ -50,13 +50,18 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         if !node.op_is::<DequantizeLinearF32>() || becomes_a_right_table(model, node)? {
             continue;
         }
-        let mut patch = TypedModelPatch::new("fence behind a dequantisation");
-        let output = patch.tap_model(model, OutletId::new(id, 0))?;
-        let fenced = patch.wire_node(format!("{}.fence", node.name), Fence, &[output])?[0];
-        patch.shunt_outside(model, OutletId::new(id, 0), fenced)?;
-        patch.apply(model)?;
+        behind(model, id)?;
     }
     Ok(())
+}
+
+/// Puts a fence behind a node's first output.
+pub(super) fn behind(model: &mut TypedModel, id: usize) -> TractResult<()> {
+    let mut patch = TypedModelPatch::new("fence");
+    let output = patch.tap_model(model, OutletId::new(id, 0))?;
+    let fenced = patch.wire_node(format!("{}.fence", model.node(id).name), Fence, &[output])?[0];
+    patch.shunt_outside(model, OutletId::new(id, 0), fenced)?;
+    patch.apply(model)
 }
 
 /// Whether the chain behind a dequantisation is of elements only, and ends in the type that it came from.
@@ -73,6 +78,7 @@ fn becomes_a_right_table(model: &TypedModel, dequantised: &TypedNode) -> TractRe
         }
         at = next;
     }
-    // It goes to several readers, or out: no table is made.
-    Ok(true)
+    // It goes to several readers, or out. Decluttering may leave one of them (a pad of nothing goes), so
+    // this is no promise that no table is made.
+    Ok(false)
 }

@@ -2,57 +2,28 @@
 //!
 //! tract moves a slice with a step (`Downsample`) in front of whatever keeps the axis, and counts
 //! Softmax among that (0.23.9): `softmax(x)[::2]` becomes `softmax(x[::2])`, which is another
-//! number, without a word. Found by random graphs (seed 558). Behind a softmax such a slice is
-//! gathered instead, which nothing moves. Goes when tract asks Softmax for its own axes.
+//! number, without a word. Found by random graphs (seed 558). Where a graph slices at all, a fence
+//! behind each softmax stops it. Goes when tract asks Softmax for its own axes.
 
-use tract_core::internal::{DimLike, TypedModelPatch, tensor1};
-use tract_core::ops::array::Gather;
+use tract_core::ops::array::StridedSlice;
 use tract_core::ops::downsample::Downsample;
 use tract_core::ops::nn::Softmax;
-use tract_core::prelude::{SpecialOps, TractResult, TypedModel};
+use tract_core::prelude::{TractResult, TypedModel};
 
-/// Rewrites every such slice of the outer graph.
+use super::fence;
+
+/// Fences every softmax of the outer graph.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
-    if !model.nodes().iter().any(|node| node.op_is::<Softmax>()) {
+    // A slice becomes a `Downsample` only while the graph is decluttered.
+    if !model.nodes().iter().any(|node| node.op_is::<StridedSlice>() || node.op_is::<Downsample>()) {
         return Ok(());
     }
     for id in 0..model.nodes().len() {
-        let node = model.node(id);
-        let Some(step) = node.op_as::<Downsample>() else { continue };
-        let Ok(length) = model.outlet_fact(node.inputs[0])?.shape[step.axis].to_usize() else { continue };
-        if !behind_softmax(model, id) {
-            continue;
+        if model.node(id).op_is::<Softmax>() {
+            fence::behind(model, id)?;
         }
-        let forward = (step.modulo..length).step_by(step.stride.unsigned_abs());
-        let kept: Vec<i64> = match step.stride > 0 {
-            true => forward.map(|at| at as i64).collect(),
-            false => forward.map(|at| (length - 1 - at) as i64).collect(),
-        };
-        let mut patch = TypedModelPatch::new("a strided slice behind a softmax");
-        let input = patch.tap_model(model, node.inputs[0])?;
-        let kept = patch.add_const(format!("{}.kept", node.name), tensor1(&kept))?;
-        let output = patch.wire_node(&node.name, Gather::new(step.axis), &[input, kept])?[0];
-        patch.shunt_outside(model, id.into(), output)?;
-        patch.apply(model)?;
     }
     Ok(())
-}
-
-/// Whether a softmax stands anywhere before this node: the slice would be moved over all between.
-fn behind_softmax(model: &TypedModel, id: usize) -> bool {
-    let mut open = vec![id];
-    let mut seen = vec![false; model.nodes().len()];
-    while let Some(id) = open.pop() {
-        for input in &model.node(id).inputs {
-            if !std::mem::replace(&mut seen[input.node], true) {
-                if model.node(input.node).op_is::<Softmax>() {
-                    return true;
-                }
-                open.push(input.node);
-            }
-        }
-    }
-    false
 }
 
 #[cfg(test)]
