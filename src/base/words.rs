@@ -1,5 +1,6 @@
-//! Errors and panics as one line of words, for logs and messages.
+//! Errors, panics and sizes as words, for logs and messages.
 
+use alloc::format;
 use alloc::string::{String, ToString};
 use core::any::Any;
 use core::error::Error;
@@ -20,4 +21,9 @@ pub fn in_words(error: &dyn Error) -> String {
 pub fn panic_words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").into()
+}
+
+/// A size in memory, for people: whole MiB, rounded up.
+pub fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
 }

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::{Exit, Failure};
-use crate::base::words::in_words;
-use crate::config::{Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, agree};
+use crate::base::words::{in_words, mib};
+use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, World, agree};
 use crate::daemon::boot::{self, Verified};
 use crate::daemon::ceiling::Ceiling;
 use crate::outbox::place;
@@ -22,6 +22,9 @@ pub struct Args {
     /// Configuration; default: lineside.toml here, else /etc/lineside/lineside.toml
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Suppose this board instead of the configuration's: its workers, its memory, its ports
+    #[arg(long, value_name = "BOARD")]
+    board: Option<String>,
     /// One JSON object for a machine: {ok, complaints: [{file, line, column, message}],
     /// warnings: […], memory_ceiling_bytes}
     #[arg(long)]
@@ -39,7 +42,13 @@ pub fn default_config() -> PathBuf {
 pub fn run(args: Args) -> Result<(), Failure> {
     let path = args.config.unwrap_or_else(default_config);
     let mut complaints = Vec::new();
-    let config = match Config::read(&path) {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    if let Some(board) = &args.board {
+        // A slip on the command line is not one in the file.
+        Board::beside(folder, board, &ThisMachine).map_err(|why| Failure::new(Exit::Usage, why))?;
+    }
+    let world = OnBoard(args.board.as_deref());
+    let config = match Config::read_in(&path, &world) {
         Ok(config) => Some(config),
         Err(ConfigError::Wrong(wrong)) => {
             complaints = wrong.0;
@@ -61,6 +70,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let models = models(config.as_ref(), &path, &text, &mut complaints);
     let ceiling = config.as_ref().map(|config| ceiling(config, &models));
+    if let (Some(config), Some(ceiling)) = (&config, &ceiling) {
+        complaints.extend(too_big(config, ceiling, &text));
+    }
     let said = match &config {
         _ if args.json => {
             let memory = ceiling.map(|ceiling| ceiling.bytes());
@@ -96,6 +108,41 @@ fn listed(complaints: &[Complaint]) -> Vec<serde_json::Value> {
         })
     };
     complaints.iter().map(object).collect()
+}
+
+/// This machine, supposed to be a board: what it has of its own is not that board's.
+struct OnBoard<'b>(Option<&'b str>);
+
+impl World for OnBoard<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        ThisMachine.variable(name)
+    }
+
+    fn host_name(&self) -> Option<String> {
+        ThisMachine.host_name()
+    }
+
+    fn board(&self) -> Option<&str> {
+        self.0
+    }
+
+    fn read(&self, path: &Path) -> std::io::Result<String> {
+        ThisMachine.read(path)
+    }
+}
+
+/// Models that the board cannot work with, however empty the queues are.
+fn too_big(config: &Config, ceiling: &Ceiling, text: &str) -> Option<Complaint> {
+    let board = &config.device.board;
+    let budget = board.memory_budget_bytes.filter(|budget| ceiling.needed_bytes() > *budget)?;
+    let message = format!(
+        "needs {} for the program, models and sessions alone, and the board {} has a budget of {}; take a smaller \
+         model, fewer [runtime] workers, or a larger board",
+        mib(ceiling.needed_bytes()),
+        board.name,
+        mib(budget)
+    );
+    Some(agree::at_key(&config.file, text, &["device", "board"], message))
 }
 
 /// What models could be read and verified, by folder.

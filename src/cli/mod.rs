@@ -3,6 +3,7 @@
 //! Exit codes are those of sysexits.h; a failure prints its whole chain of causes.
 
 pub mod bench;
+pub mod boards;
 pub mod check;
 pub mod compile;
 pub mod config;
@@ -47,6 +48,7 @@ enum Verb {
     Inspect(inspect::Args),
     Compile(compile::Args),
     Bench(bench::Args),
+    Boards(boards::Args),
     Outbox(outbox::Args),
     Replay(replay::Args),
     Config(config::Args),
@@ -105,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Inspect(args) => inspect::run(args),
         Verb::Compile(args) => compile::run(args),
         Verb::Bench(args) => bench::run(args),
+        Verb::Boards(args) => boards::run(args),
         Verb::Outbox(args) => outbox::run(args),
         Verb::Replay(args) => replay::run(args),
         Verb::Config(args) => config::run(args),

@@ -1,95 +1,269 @@
 //! A board: what the daemon runs on. Data in `boards/*.toml`, inherited; no board in the code.
 //!
-//! The files are built into the binary, so a device needs no folder of boards. A new board is one
-//! file there and one line in [`FILES`].
+//! The files are built into the binary, so a device needs no folder of boards. A file
+//! `boards/NAME.toml` beside the configuration adds a board, or stands before the built-in one of that
+//! name (which it may inherit).
+
+pub mod detect;
+mod raw;
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::document::{self, Field, Reader, Text, Whole, keys};
+use super::document::{self, Field};
 use super::nearest::nearest;
+use super::world::World;
+use raw::RawBoard;
 
 /// One board, with everything it inherits filled in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Board {
     /// File name without `.toml`.
     pub name: String,
+    /// Target triple of the Rust compiler.
+    pub target: Option<String>,
+    /// Processor core, as compilers and emulators call it.
+    pub cpu: Option<String>,
+    /// Kernels that the engine is to take; `None`: those that it finds itself.
+    pub kernels: Option<Kernels>,
+    /// Processor cores.
+    pub cores: Option<NonZeroUsize>,
     /// Inference threads; `None`: one a core.
     pub workers: Option<NonZeroUsize>,
+    /// Memory of the smallest variant.
+    pub memory_bytes: Option<u64>,
     /// Bytes that the daemon may take; `None`: not said.
     pub memory_budget_bytes: Option<u64>,
+    /// What the system is stored on.
+    pub storage: Option<Storage>,
+    /// The hardware watchdog.
+    pub watchdog: Option<Watchdog>,
+    /// Names by which the device tree calls it.
+    pub device_tree: Vec<String>,
+    /// Ports that it has; from the board itself to what it inherits.
+    pub serial: Vec<SerialPort>,
+    /// What to know about its kernel and firmware.
+    pub quirks: Vec<String>,
+    /// For people.
+    pub note: String,
+    /// Where the figures come from; one text a file that gives some.
+    pub sources: Vec<String>,
+}
+
+/// What a system is stored on: how much it minds being written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Storage {
+    /// An SD card: wears out first.
+    Sd,
+    /// Soldered flash.
+    Emmc,
+    /// A disk, or flash that is as good.
+    Disk,
+}
+
+impl Storage {
+    /// As in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sd => "sd",
+            Self::Emmc => "emmc",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+/// Sets of matrix kernels that the engine has for 64-bit ARM cores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernels {
+    /// Cortex-A53.
+    A53,
+    /// Cortex-A55.
+    A55,
+    /// Cortex-A72.
+    A72,
+    /// Cortex-A73.
+    A73,
+    /// Cortex-A75.
+    A75,
+    /// Neoverse N1 and later.
+    Neoverse,
+}
+
+impl Kernels {
+    /// As in the file, and as the engine calls it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::A53 => "a53",
+            Self::A55 => "a55",
+            Self::A72 => "a72",
+            Self::A73 => "a73",
+            Self::A75 => "a75",
+            Self::Neoverse => "neoverse",
+        }
+    }
+}
+
+/// A circuit that restarts the board when nobody tells it that all is well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watchdog {
+    /// Its device.
+    pub device: PathBuf,
+    /// The longest time that it can wait; `None`: not said.
+    pub max_secs: Option<u32>,
+}
+
+/// A serial port of a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SerialPort {
+    /// What is printed on the board.
+    pub name: String,
+    /// The device, `*` for what follows.
+    pub device: String,
 }
 
 /// Name and text of each file in `boards/`.
-const FILES: &[(&str, &str)] = &[
-    ("base", include_str!("../../boards/base.toml")),
-    ("generic", include_str!("../../boards/generic.toml")),
-    ("raspberry-pi-4", include_str!("../../boards/raspberry-pi-4.toml")),
-];
-
-keys! {
-    /// One file of `boards/`.
-    RawBoard {
-        /// Board whose values hold where this one says nothing.
-        inherits: Text,
-        /// Target triple of the Rust compiler.
-        target: Text,
-        /// Processor cores.
-        cores: Whole<1, 1_024>,
-        /// Inference threads; absent: one a core.
-        workers: Whole<1, 256>,
-        /// Memory that the daemon may take, in MiB.
-        memory_budget_mib: Whole<1, 1_048_576>,
-        /// For people: what it is, what to know.
-        note: Text,
-        /// Where the figures come from.
-        source: Text,
-    }
-}
+const FILES: &[(&str, &str)] = &include!(concat!(env!("OUT_DIR"), "/boards.rs"));
 
 impl Board {
-    /// The board of that name. The error says which names there are.
+    /// The built-in board of that name. The error says which names there are.
     pub fn named(name: &str) -> Result<Self, String> {
-        let known = |name: &str| FILES.iter().find(|(known, _)| *known == name).map(|(_, text)| *text);
-        let names = Self::names();
-        if !names.contains(&name) {
-            let near = nearest(name, &names).map_or(String::new(), |near| format!("did you mean {near:?}? "));
-            let name = document::shorten(name);
-            return Err(format!("the board {name:?} is unknown; {near}there are {}", names.join(", ")));
-        }
-        inherit(name, &known)
+        Self::find(name, &|_| None)
     }
 
-    /// Names of all boards that a config may name.
+    /// The board of that name: the file beside the configuration in `folder`, else the built-in one.
+    pub fn beside(folder: &Path, name: &str, world: &dyn World) -> Result<Self, String> {
+        Self::find(name, &|name| {
+            let file = folder.join("boards").join(format!("{name}.toml"));
+            world.read(&file).ok().map(|text| (file, text))
+        })
+    }
+
+    fn find(name: &str, own: &dyn Fn(&str) -> Option<(PathBuf, String)>) -> Result<Self, String> {
+        let names = Self::names();
+        // A name becomes part of a path: nothing but a name.
+        let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        let known =
+            plain && !name.is_empty() && name != "base" && (names.contains(&name) || own(name).is_some());
+        if !known {
+            let near = nearest(name, &names).map_or(String::new(), |near| format!("did you mean {near:?}? "));
+            let name = document::shorten(name);
+            return Err(format!(
+                "the board {name:?} is unknown; {near}there are {}, and any boards/NAME.toml beside the configuration",
+                names.join(", ")
+            ));
+        }
+        inherit(name, &|name, may_be_own| {
+            let own = || if may_be_own && plain { own(name) } else { None };
+            own().or_else(|| {
+                let (_, text) = FILES.iter().find(|(known, _)| *known == name)?;
+                Some((Path::new("boards").join(format!("{name}.toml")), (*text).to_owned()))
+            })
+        })
+    }
+
+    /// Names of all built-in boards that a config may name.
     pub fn names() -> Vec<&'static str> {
         FILES.iter().map(|(name, _)| *name).filter(|name| *name != "base").collect()
     }
+
+    /// Whether a binary for `arch` (Rust's word for an architecture) is what this board runs.
+    pub fn is_for(&self, arch: &str) -> bool {
+        let Some(target) = &self.target else { return false };
+        let of_target = target.split('-').next().unwrap_or_default();
+        match arch {
+            "arm" => of_target.starts_with("arm"),
+            "riscv64" => of_target.starts_with("riscv64"),
+            arch => of_target == arch,
+        }
+    }
+
+    /// Why `port` cannot be one of this board's; `None`: it may be.
+    ///
+    /// Only names that the kernel gives are judged (`/dev/ttyS3`): a link made by udev, or a pty, can be
+    /// anything. A board without ports of its own says nothing about them.
+    pub fn lacks_port(&self, port: &str) -> Option<String> {
+        let family = |device: &str| {
+            let name = device.strip_prefix("/dev/tty")?;
+            let name = name.trim_end_matches('*').trim_end_matches(|c: char| c.is_ascii_digit());
+            (!name.is_empty() && name.chars().all(|c| c.is_ascii_alphabetic())).then(|| name.to_owned())
+        };
+        let numbered = port.ends_with(|c: char| c.is_ascii_digit());
+        let has_own = self.serial.iter().any(|known| !known.device.ends_with('*') || !is_usb(&known.device));
+        if !has_own || !numbered || family(port).is_none() {
+            return None;
+        }
+        let fits = |known: &SerialPort| match known.device.strip_suffix('*') {
+            Some(start) => port.starts_with(start),
+            None => port == known.device,
+        };
+        if self.serial.iter().any(fits) {
+            return None;
+        }
+        let devices: Vec<&str> = self.serial.iter().map(|known| known.device.as_str()).collect();
+        let near = nearest(port, &devices).map_or(String::new(), |near| format!("; did you mean {near}?"));
+        let ports: Vec<String> =
+            self.serial.iter().map(|known| format!("{} ({})", known.device, known.name)).collect();
+        Some(format!("the board {} has no {port}{near} It has {}", self.name, ports.join(", ")))
+    }
 }
 
+fn is_usb(device: &str) -> bool {
+    device.starts_with("/dev/ttyUSB") || device.starts_with("/dev/ttyACM")
+}
+
+/// File and text of a board; the flag: whether one beside the configuration counts.
+type TextOf<'f> = dyn Fn(&str, bool) -> Option<(PathBuf, String)> + 'f;
+
 /// A board's values with those it inherits, out of files that `text_of` knows.
-fn inherit<'t>(name: &str, text_of: &dyn Fn(&str) -> Option<&'t str>) -> Result<Board, String> {
-    let mut line: Vec<String> = Vec::new();
+fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
+    let mut line: Vec<(String, PathBuf)> = Vec::new();
     let mut board = Board { name: name.to_owned(), ..Board::default() };
-    let (mut workers, mut cores, mut memory) = (None, None, None);
+    let (mut workers, mut cores, mut memory, mut budget) = (None, None, None, None);
+    let (mut watchdog, mut watchdog_max) = (None, None);
     let mut next = Some(name.to_owned());
     while let Some(name) = next.take() {
-        if line.contains(&name) {
-            return Err(format!("boards inherit in a circle: {} → {name}", line.join(" → ")));
-        }
-        let Some(text) = text_of(&name) else {
-            let heir = line.last().map_or("", String::as_str);
-            return Err(format!("board {heir:?} inherits {name:?}, which is no board"));
+        // A file beside the configuration may inherit the built-in board that it stands before.
+        let may_be_own = line.last().is_none_or(|(heir, _)| *heir != name);
+        let Some((file, text)) = text_of(&name, may_be_own) else {
+            let heir = line.last().map_or("", |(heir, _)| heir.as_str());
+            let near = nearest(&name, &Board::names())
+                .map_or(String::new(), |near| format!("; did you mean {near:?}?"));
+            return Err(format!("board {heir:?} inherits {name:?}, which is no board{near}"));
         };
-        let file = Path::new("boards").join(format!("{name}.toml"));
-        let raw = document::read::<RawBoard, _>(text, &file, None, rules)
+        if line.iter().any(|(known, from)| *known == name && *from == file) {
+            let names: Vec<&str> = line.iter().map(|(name, _)| name.as_str()).collect();
+            return Err(format!("boards inherit in a circle: {} → {name}", names.join(" → ")));
+        }
+        let raw = document::read::<RawBoard, _>(&text, &file, None, raw::rules)
             .map_err(|complaints| complaints.to_string())?;
         // What an heir says holds against what it inherits.
         let first = |ours: Option<u64>, theirs: &Field<u64>| ours.or(theirs.value().copied());
         workers = first(workers, &raw.workers);
         cores = first(cores, &raw.cores);
-        memory = first(memory, &raw.memory_budget_mib);
+        memory = first(memory, &raw.memory_mib);
+        budget = first(budget, &raw.memory_budget_mib);
+        watchdog_max = first(watchdog_max, &raw.watchdog_max_secs);
+        watchdog = watchdog.or(raw.watchdog.value().cloned());
+        board.target = board.target.take().or(raw.target.value().cloned());
+        board.cpu = board.cpu.take().or(raw.cpu.value().cloned());
+        board.kernels = board.kernels.or(raw.kernels.value().copied());
+        board.storage = board.storage.or(raw.storage.value().copied());
+        if board.device_tree.is_empty() {
+            let names = raw.device_tree.value().into_iter().flatten();
+            board.device_tree = names.map(|name| name.get_ref().clone()).collect();
+        }
+        for port in raw.serial.value().into_iter().flatten() {
+            let text = |field: &Field<String>| field.value().cloned().unwrap_or_default();
+            let port = port.get_ref();
+            board.serial.push(SerialPort { name: text(&port.name), device: text(&port.device) });
+        }
+        board.quirks.extend(raw.quirks.value().into_iter().flatten().map(|quirk| quirk.get_ref().clone()));
+        if board.note.is_empty() {
+            board.note = raw.note.value().cloned().unwrap_or_default();
+        }
+        board.sources.extend(raw.source.value().cloned());
         next = raw.inherits.value().cloned();
-        line.push(name);
+        line.push((name, file));
     }
     if let (Some(workers), Some(cores)) = (workers, cores)
         && workers > cores
@@ -98,87 +272,146 @@ fn inherit<'t>(name: &str, text_of: &dyn Fn(&str) -> Option<&'t str>) -> Result<
             "board {name:?} has {workers} workers for {cores} cores; more only wait for each other"
         ));
     }
-    board.workers = workers.and_then(|workers| NonZeroUsize::new(usize::try_from(workers).ok()?));
-    board.memory_budget_bytes = memory.map(|mib| mib * 1_048_576);
+    if let (Some(budget), Some(memory)) = (budget, memory)
+        && budget > memory
+    {
+        return Err(format!("board {name:?} gives the daemon {budget} MiB of its {memory} MiB"));
+    }
+    let count =
+        |number: Option<u64>| number.and_then(|number| NonZeroUsize::new(usize::try_from(number).ok()?));
+    board.workers = count(workers);
+    board.cores = count(cores);
+    board.memory_bytes = memory.map(|mib| mib * 1_048_576);
+    board.memory_budget_bytes = budget.map(|mib| mib * 1_048_576);
+    board.watchdog = watchdog.map(|device| Watchdog {
+        device: device.into(),
+        max_secs: watchdog_max.and_then(|secs| u32::try_from(secs).ok()),
+    });
     Ok(board)
-}
-
-/// A board's own rules: figures say where they come from, a target is a triple.
-fn rules(raw: RawBoard, reader: &mut Reader<'_>) -> Option<RawBoard> {
-    let figures = raw.cores.at().or(raw.memory_budget_mib.at());
-    if let (Some(at), None) = (figures, raw.source.value()) {
-        reader.complain(at, "figures stand without source; say where they come from");
-    }
-    if let Some(target) = raw.target.given()
-        && !(3..=4).contains(&target.get_ref().split('-').count())
-    {
-        let message = format!(
-            "target is {:?}; expected a triple such as aarch64-unknown-linux-musl",
-            document::shorten(target.get_ref())
-        );
-        reader.complain(target.span().start, message);
-    }
-    if let Some(note) = raw.note.given()
-        && note.get_ref().trim().is_empty()
-    {
-        reader.complain(note.span().start, "note is empty; say something, or remove it");
-    }
-    Some(raw)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// The built-in files of a little world.
+    fn among(name: &str, files: &[(&str, &str)]) -> Result<Board, String> {
+        inherit(name, &|name, _| {
+            let (_, text) = files.iter().find(|(known, _)| *known == name)?;
+            Some((PathBuf::from(name), (*text).to_owned()))
+        })
+    }
+
     #[test]
-    fn every_file_of_the_folder_is_built_in_and_can_be_used() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("boards");
-        let mut files: Vec<String> = std::fs::read_dir(folder)
-            .unwrap()
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-            .map(|path| path.file_stem().unwrap().to_str().unwrap().to_owned())
-            .collect();
-        files.sort();
-        assert_eq!(files, FILES.iter().map(|(name, _)| *name).collect::<Vec<_>>());
+    fn every_built_in_board_can_be_used() {
+        assert!(Board::names().len() >= 20, "{:?}", Board::names());
         for name in Board::names() {
-            assert_eq!(Board::named(name).unwrap().name, name);
+            let board = Board::named(name).unwrap();
+            assert_eq!(board.name, name);
+            assert!(!board.note.is_empty() && !board.serial.is_empty(), "{board:?}");
+            if name.starts_with("generic") || name == "raspberry-pi" {
+                continue;
+            }
+            let figures =
+                (board.target, board.cpu, board.cores, board.memory_budget_bytes, board.memory_bytes);
+            assert!(matches!(figures, (Some(_), Some(_), Some(_), Some(_), Some(_))), "{name}: {figures:?}");
+            assert!(!board.device_tree.is_empty() && !board.sources.is_empty(), "{name}");
         }
+    }
+
+    #[test]
+    fn every_key_stands_in_the_page_about_boards() {
+        use crate::config::document::Written as _;
+        let page = include_str!("../../boards/README.md");
+        for key in RawBoard::schema()["properties"].as_object().unwrap().keys() {
+            assert!(page.contains(&format!("| `{key}` |")), "boards/README.md lacks `{key}`");
+        }
+    }
+
+    #[test]
+    fn a_file_beside_the_configuration_adds_and_overrides() {
+        let folder = tempfile::tempdir().unwrap();
+        let boards = folder.path().join("boards");
+        std::fs::create_dir(&boards).unwrap();
+        let write =
+            |name: &str, text: &str| std::fs::write(boards.join(format!("{name}.toml")), text).unwrap();
+        write("raspberry-pi-4", "inherits = \"raspberry-pi-4\"\nworkers = 3\nsource = \"ours\"");
+        write("press", "inherits = \"raspberry-pi-4\"\nmemory_budget_mib = 64\nsource = \"ours\"");
+        write("base", "workers = 1\nsource = \"never asked for\"");
+        let named = |name: &str| Board::beside(folder.path(), name, &crate::config::ThisMachine);
+        let press = named("press").unwrap();
+        assert_eq!(press.workers, NonZeroUsize::new(3));
+        assert_eq!(press.memory_budget_bytes, Some(64 << 20));
+        assert_eq!(press.cpu.as_deref(), Some("cortex-a72"));
+        assert_eq!(named("raspberry-pi-5").unwrap().workers, NonZeroUsize::new(4));
+        for no in ["../boards/press", "base", "", "Press"] {
+            assert!(named(no).unwrap_err().contains("is unknown"), "{no}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_the_board_lacks_is_told_with_the_nearest() {
+        let pi = Board::named("raspberry-pi-4").unwrap();
+        for port in [
+            "/dev/serial0",
+            "/dev/ttyAMA3",
+            "/dev/ttyUSB0",
+            "/dev/pts/4",
+            "/dev/scale",
+            "/dev/serial/by-id/x",
+        ] {
+            assert_eq!(pi.lacks_port(port), None);
+        }
+        let why = pi.lacks_port("/dev/ttyS1").unwrap();
+        assert!(why.contains("did you mean /dev/ttyS0?"), "{why}");
+        assert!(why.contains("no /dev/ttyS1") && why.contains("/dev/serial0 (header pins 8"), "{why}");
+        assert_eq!(Board::named("generic").unwrap().lacks_port("/dev/ttyS1"), None);
     }
 
     #[test]
     fn an_heir_overrides_and_the_rest_comes_from_afar() {
-        let files = |name: &str| match name {
-            "grand" => Some("cores = 4\nworkers = 4\nmemory_budget_mib = 64\nsource = \"s\""),
-            "middle" => Some("inherits = \"grand\"\nworkers = 2"),
-            "heir" => Some("inherits = \"middle\"\ntarget = \"armv7-unknown-linux-musleabihf\""),
-            _ => None,
-        };
-        let board = inherit("heir", &files).unwrap();
+        let files = [
+            ("grand", "cores = 4\nworkers = 4\nmemory_budget_mib = 64\nquirks = [\"old\"]\nsource = \"s\""),
+            ("middle", "inherits = \"grand\"\nworkers = 2\nstorage = \"sd\""),
+            (
+                "heir",
+                "inherits = \"middle\"\nquirks = [\"new\"]\ntarget = \"armv7-unknown-linux-musleabihf\"",
+            ),
+        ];
+        let board = among("heir", &files).unwrap();
         assert_eq!(board.name, "heir");
         assert_eq!(board.workers, NonZeroUsize::new(2));
         assert_eq!(board.memory_budget_bytes, Some(64 * 1_048_576));
+        assert_eq!((board.storage, board.quirks), (Some(Storage::Sd), vec!["new".into(), "old".into()]));
     }
 
     #[test]
     fn circles_orphans_and_too_many_workers_are_refused() {
-        let files = |name: &str| match name {
-            "a" => Some("inherits = \"b\""),
-            "b" => Some("inherits = \"a\""),
-            "orphan" => Some("inherits = \"nobody\""),
-            "crowded" => Some("cores = 2\nworkers = 3\nsource = \"s\""),
-            "slip" => Some("worker = 3"),
-            "rumour" => Some("cores = 2\ntarget = \"arm\"\nnote = \"\""),
-            _ => None,
-        };
-        assert_eq!(inherit("a", &files).unwrap_err(), "boards inherit in a circle: a → b → a");
-        assert!(inherit("orphan", &files).unwrap_err().contains("inherits \"nobody\""));
-        assert!(inherit("crowded", &files).unwrap_err().contains("3 workers for 2 cores"));
-        let rumour = inherit("rumour", &files).unwrap_err();
-        for part in ["without source", "expected a triple", "note is empty"] {
+        let files = [
+            ("a", "inherits = \"b\""),
+            ("b", "inherits = \"a\""),
+            ("orphan", "inherits = \"raspbery-pi-4\""),
+            ("crowded", "cores = 2\nworkers = 3\nsource = \"s\""),
+            ("greedy", "memory_mib = 64\nmemory_budget_mib = 65\nsource = \"s\""),
+            ("slip", "worker = 3"),
+            (
+                "rumour",
+                "cores = 2\ntarget = \"arm\"\nnote = \"\"\n[[serial]]\nname = \"x\"\ndevice = \"ttyS0\"",
+            ),
+        ];
+        assert_eq!(among("a", &files).unwrap_err(), "boards inherit in a circle: a → b → a");
+        let orphan = among("orphan", &files).unwrap_err();
+        assert!(
+            orphan.contains("inherits \"raspbery-pi-4\"") && orphan.contains("mean \"raspberry-pi-4\""),
+            "{orphan}"
+        );
+        assert!(among("greedy", &files).unwrap_err().contains("65 MiB of its 64 MiB"));
+        assert!(among("crowded", &files).unwrap_err().contains("3 workers for 2 cores"));
+        let rumour = among("rumour", &files).unwrap_err();
+        for part in ["without source", "expected a triple", "note is empty", "such as /dev/ttyS0"] {
             assert!(rumour.contains(part), "{rumour}");
         }
-        assert!(inherit("slip", &files).unwrap_err().contains("did you mean `workers`?"));
+        assert!(among("slip", &files).unwrap_err().contains("did you mean `workers`?"));
     }
 
     #[test]

@@ -23,10 +23,15 @@ pub(crate) use pipeline::{band, is_folder_name};
 impl Config {
     /// Reads and checks a file, with this machine's environment, host name and password files.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_in(path, &ThisMachine)
+    }
+
+    /// Reads and checks a file as it would be on another machine.
+    pub fn read_in(path: &Path, world: &dyn World) -> Result<Self, ConfigError> {
         let bytes =
             std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let text = utf8(&bytes, path).map_err(ConfigError::Wrong)?;
-        Self::parse(text, path, &ThisMachine).map_err(ConfigError::Wrong)
+        Self::parse(text, path, world).map_err(ConfigError::Wrong)
     }
 
     /// Checks the text of a config that lies at `file`; relative paths in it start at its folder.
@@ -118,7 +123,8 @@ impl Rules<'_, '_> {
                 }
             },
         };
-        let board = raw.board.value().and_then(|name| match Board::named(name) {
+        let named = self.world.board().or(raw.board.value().map(String::as_str));
+        let board = named.and_then(|name| match Board::beside(self.folder, name, self.world) {
             Ok(board) => Some(board),
             Err(why) => {
                 self.complain(raw.board.at().unwrap_or(at), why);
@@ -529,7 +535,10 @@ retain = "yes"
             fn host_name(&self) -> Option<String> {
                 Some("h".into())
             }
-            fn read(&self, _: &Path) -> std::io::Result<String> {
+            fn read(&self, path: &Path) -> std::io::Result<String> {
+                if path.extension().is_some_and(|extension| extension == "toml") {
+                    return Err(std::io::ErrorKind::NotFound.into());
+                }
                 Ok("secret".into())
             }
         }

@@ -18,6 +18,11 @@ pub trait World {
         None
     }
 
+    /// The board to suppose, whatever the config names.
+    fn board(&self) -> Option<&str> {
+        None
+    }
+
     /// Cores that threads may run on.
     fn cores(&self) -> NonZeroUsize {
         std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)

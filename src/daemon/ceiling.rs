@@ -89,6 +89,12 @@ impl Ceiling {
         }
     }
 
+    /// What it takes to work at all, with every queue empty.
+    pub fn needed_bytes(&self) -> u64 {
+        let always = |name: &str| ["program", "models", "sessions"].contains(&name);
+        self.parts.iter().filter(|(name, _)| always(name)).map(|(_, bytes)| bytes).sum()
+    }
+
     /// All parts together.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|(_, bytes)| bytes).sum()

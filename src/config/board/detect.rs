@@ -1,0 +1,109 @@
+//! Which board this is, by what the firmware says of itself.
+//!
+//! Promise: a function of the device tree's names and of what this binary was built for; a board that
+//! is not known is a generic one of its processor, never a guess.
+
+use std::io;
+use std::path::Path;
+
+use super::Board;
+
+/// Where Linux shows the device tree's root.
+pub const DEVICE_TREE: &str = "/proc/device-tree";
+
+/// What was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Detected {
+    /// A board of `boards/`.
+    pub board: String,
+    /// What the firmware calls it; `None`: there is no device tree.
+    pub model: Option<String>,
+    /// The name by which it was known; `None`: by the processor alone.
+    pub by: Option<String>,
+}
+
+/// Looks at the device tree in `root`, for a binary of the architecture `arch` (Rust's word).
+///
+/// # Errors
+/// The device tree is there and cannot be read.
+pub fn detect(root: &Path, arch: &str) -> io::Result<Detected> {
+    let Some(compatible) = read(&root.join("compatible"))? else {
+        return Ok(Detected { board: generic(arch).into(), model: None, by: None });
+    };
+    let model = read(&root.join("model"))?.map(|text| text.trim_end_matches('\0').to_owned());
+    let names: Vec<&str> = compatible.split('\0').filter(|name| !name.is_empty()).collect();
+    let boards: Vec<Board> = Board::names().into_iter().filter_map(|name| Board::named(name).ok()).collect();
+    // The first name is the most exact one.
+    for name in names {
+        let mut known = boards.iter().filter(|board| board.device_tree.iter().any(|known| known == name));
+        if let Some(board) = known.find(|board| board.is_for(arch)) {
+            return Ok(Detected { board: board.name.clone(), model, by: Some(name.to_owned()) });
+        }
+    }
+    Ok(Detected { board: generic(arch).into(), model, by: None })
+}
+
+/// The text of a property; `None`: there is none.
+fn read(path: &Path) -> io::Result<Option<String>> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn generic(arch: &str) -> &'static str {
+    match arch {
+        "aarch64" => "generic-aarch64",
+        "arm" => "generic-armv7",
+        "x86_64" => "generic-x86-64",
+        _ => "generic",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(compatible: &str, model: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("compatible"), compatible).unwrap();
+        std::fs::write(folder.path().join("model"), model).unwrap();
+        folder
+    }
+
+    fn board(compatible: &str, arch: &str) -> String {
+        detect(tree(compatible, "some board\0").path(), arch).unwrap().board
+    }
+
+    #[test]
+    fn a_board_is_known_by_its_most_exact_name() {
+        let found = detect(
+            tree("raspberrypi,4-model-b\0brcm,bcm2711\0", "Raspberry Pi 4 Model B Rev 1.4\0").path(),
+            "aarch64",
+        )
+        .unwrap();
+        assert_eq!(found.board, "raspberry-pi-4");
+        assert_eq!(found.model.as_deref(), Some("Raspberry Pi 4 Model B Rev 1.4"));
+        assert_eq!(found.by.as_deref(), Some("raspberrypi,4-model-b"));
+        let connect = "kunbus,revpi-connect4\0raspberrypi,4-compute-module\0brcm,bcm2711\0";
+        assert_eq!(board(connect, "aarch64"), "revpi-connect-4");
+        assert_eq!(board("starfive,visionfive-2-v1.3b\0starfive,jh7110\0", "riscv64"), "visionfive-2");
+    }
+
+    #[test]
+    fn one_board_under_two_systems_is_two_boards() {
+        let pi = "raspberrypi,4-model-b\0brcm,bcm2711\0";
+        assert_eq!(board(pi, "aarch64"), "raspberry-pi-4");
+        assert_eq!(board(pi, "arm"), "raspberry-pi-4-32bit");
+        assert_eq!(board("raspberrypi,model-zero-w\0brcm,bcm2835\0", "arm"), "raspberry-pi-zero");
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_generic_board() {
+        assert_eq!(board("acme,one\0acme,soc\0", "aarch64"), "generic-aarch64");
+        let none = tempfile::tempdir().unwrap();
+        let found = detect(none.path(), "x86_64").unwrap();
+        assert_eq!((found.board.as_str(), found.model), ("generic-x86-64", None));
+    }
+}
