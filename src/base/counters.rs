@@ -105,6 +105,8 @@ pub struct LinkCounters {
     pub failures: Counter,
     /// Frames that arrived on a topic that no pipeline asked for.
     pub unmatched: Counter,
+    /// Turns of its loop: a sign of life.
+    pub turns: Counter,
     /// 1 while connected and, for intake, subscribed; else 0.
     pub up: AtomicU64,
 }

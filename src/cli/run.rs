@@ -8,6 +8,7 @@ use signal_hook::iterator::Signals;
 
 use super::{Exit, Failure};
 use crate::config::{Config, ConfigError};
+use crate::daemon::watchdog::Notifier;
 use crate::daemon::{BootError, Daemon};
 use crate::observe;
 use crate::outbox::PlaceError;
@@ -38,10 +39,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // Before any thread starts, so that no signal finds nobody at home.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])
         .map_err(|error: io::Error| Failure::new(Exit::Software, error))?;
-    let daemon = Daemon::start(config).map_err(|error| Failure::new(exit_of(&error), error))?;
+    let notifier = Notifier::from(|name| std::env::var(name).ok(), std::process::id())
+        .map_err(|error| Failure::new(Exit::Software, format!("NOTIFY_SOCKET cannot be used: {error}")))?;
+    let failed = |error| Failure::new(exit_of(&error), error);
+    let mut daemon = Daemon::start(config).map_err(failed)?;
+    daemon.watch(notifier.clone()).map_err(failed)?;
     for signal in signals.forever() {
         if signal != SIGHUP {
             log::info!("asked to stop (signal {signal}): finishing frames under way");
+            if let Some(notifier) = &notifier {
+                notifier.say("STOPPING=1");
+            }
             break;
         }
         log::warn!("SIGHUP refused: the configuration is read at the start only; restart to apply a new one");
@@ -74,7 +82,9 @@ fn exit_of(error: &BootError) -> Exit {
     match error {
         BootError::Setup(_) => Exit::Config,
         // Its holder may be about to end.
-        BootError::Http { .. } | BootError::Outbox(PlaceError::InUse { .. }) => Exit::Unavailable,
+        BootError::Http { .. } | BootError::Watchdog { .. } | BootError::Outbox(PlaceError::InUse { .. }) => {
+            Exit::Unavailable
+        }
         BootError::Outbox(_) => Exit::Config,
         BootError::Thread(_) => Exit::Software,
     }

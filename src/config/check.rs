@@ -131,7 +131,20 @@ impl Rules<'_, '_> {
                 None
             }
         });
-        Some(Device { id: id?, board: board? })
+        let board = board?;
+        let wanted = raw.hardware_watchdog.value().copied().unwrap_or(false);
+        let hardware_watchdog = board.watchdog.as_ref().filter(|_| wanted).map(|dog| dog.device.clone());
+        if wanted && hardware_watchdog.is_none() {
+            self.complain(
+                raw.hardware_watchdog.at().unwrap_or(at),
+                format!(
+                    "hardware_watchdog is true, but the board {} names none; name the board that this is",
+                    board.name
+                ),
+            );
+            return None;
+        }
+        Some(Device { id: id?, board, hardware_watchdog })
     }
 
     fn broker(&mut self, raw: &RawBroker, device: Option<&Device>) -> Option<Broker> {

@@ -76,6 +76,8 @@ pub struct Device {
     pub id: String,
     /// What it runs on.
     pub board: Board,
+    /// The board's watchdog, when it is to be armed.
+    pub hardware_watchdog: Option<PathBuf>,
 }
 
 /// `[broker]`

@@ -38,6 +38,9 @@ keys! {
         id: Text,
         /// What it runs on: a file of `boards/`, without `.toml`.
         board: Text = "generic".into(),
+        /// Arm the board's hardware watchdog: the board restarts when a worker or a connection hangs, or
+        /// when the daemon ends without being asked to.
+        hardware_watchdog: Flag = false,
     }
 }
 

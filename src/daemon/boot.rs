@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -34,6 +35,14 @@ pub enum BootError {
     Http {
         /// From the config.
         address: SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The board's watchdog cannot be armed.
+    #[error("cannot arm the watchdog {} ([device] hardware_watchdog); only one program can hold it", device.display())]
+    Watchdog {
+        /// Of the board.
+        device: PathBuf,
         /// The system's reason.
         source: io::Error,
     },

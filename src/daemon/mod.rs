@@ -1,6 +1,6 @@
 //! The whole wiring on one page: config and models in, threads started, a stop in order.
 //!
-//! Threads: `intake` and `publish` (one broker connection each), `worker-N`, `stats`, `http`. What
+//! Threads: `intake` and `publish` (one broker connection each), `worker-N`, `stats`, `http`, `watchdog`. What
 //! joins them: lanes (frames), outbox (predictions), ledger (acknowledgements). Every frame walks
 //! [`way`]; nothing else knows all stages.
 //!
@@ -9,13 +9,15 @@
 
 pub mod boot;
 pub mod ceiling;
+pub mod vitals;
+pub mod watchdog;
 pub mod way;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 use crate::base::counters::LinkCounters;
@@ -24,6 +26,7 @@ use crate::base::{Clock, Micros, Reason, SystemClock};
 use crate::config::{Config, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
+use crate::observe::board::BoardView;
 use crate::observe::memory::Memory;
 use crate::observe::{
     self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot,
@@ -36,7 +39,12 @@ use crate::stage::acquire::{Arrival, Intake};
 use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
 
 pub use boot::BootError;
+use vitals::{Pulse, Sign, Vitals};
+use watchdog::{HardwareWatchdog, Notifier};
 use way::{Pipeline, Way};
+
+/// A frame on the slowest board is done with in less; what takes longer does not come back.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// A running daemon.
 pub struct Daemon {
@@ -50,6 +58,8 @@ pub struct Daemon {
     keeper_thread: Threads,
     stats_thread: Threads,
     stop_stats: Sender<()>,
+    watch_thread: Threads,
+    stop_watch: Option<Sender<()>>,
     /// The memory of recent frames.
     recent: Option<PathBuf>,
     http: Option<observe::http::Server>,
@@ -63,10 +73,13 @@ struct Shared {
     intake: Arc<Intake>,
     lanes: Arc<Lanes<Arrival>>,
     outbox: Arc<Outbox>,
+    outbox_path: PathBuf,
     /// Looked at once a `stats_secs`, published with each prediction.
     clock_synced: Arc<AtomicBool>,
     intake_link: Arc<LinkCounters>,
     publish_link: Arc<LinkCounters>,
+    /// One a worker.
+    pulses: Vec<Pulse>,
 }
 
 impl Daemon {
@@ -108,9 +121,11 @@ impl Daemon {
             intake,
             lanes: lanes.clone(),
             outbox,
+            outbox_path: config.outbox.path.clone(),
             clock_synced: Arc::new(AtomicBool::new(observe::date::clock_synced())),
             intake_link: Arc::default(),
             publish_link: Arc::default(),
+            pulses: (0..config.runtime.workers.get()).map(|_| Pulse::default()).collect(),
         });
 
         let http = match config.http {
@@ -127,10 +142,11 @@ impl Daemon {
                 Way::new(pipeline.clone(), publisher.clone(), shared.clock_synced.clone())
             };
             let mut ways: Vec<Way> = pipelines.iter().map(way).collect();
-            let lanes = lanes.clone();
+            let (lanes, signs) = (lanes.clone(), shared.clone());
             workers
                 .spawn(format!("worker-{index}"), move || {
                     while let Some((lane, arrival)) = lanes.take() {
+                        signs.pulses[index].begin();
                         let answer = || ways[lane].answer(arrival, &SystemClock);
                         // The way catches what a frame can cause; this is for mistakes of ours. The
                         // frame is not settled, so its broker keeps it, and the lane goes on.
@@ -141,6 +157,7 @@ impl Daemon {
                             );
                         }
                         lanes.done(lane);
+                        signs.pulses[index].end();
                     }
                 })
                 .map_err(BootError::Thread)?;
@@ -213,9 +230,38 @@ impl Daemon {
             keeper_thread,
             stats_thread,
             stop_stats,
+            watch_thread: Threads::default(),
+            stop_watch: None,
             recent: recent_path,
             http,
         })
+    }
+
+    /// Tells systemd that we are up, and from now on feeds its watchdog and the board's while every part
+    /// gets its work done.
+    pub fn watch(&mut self, notifier: Option<Notifier>) -> Result<(), BootError> {
+        let hardware = match &self.config.device.hardware_watchdog {
+            None => None,
+            Some(device) => Some(
+                HardwareWatchdog::open(device)
+                    .map_err(|source| BootError::Watchdog { device: device.clone(), source })?,
+            ),
+        };
+        if let Some(notifier) = &notifier {
+            notifier.say("READY=1\nSTATUS=taking frames");
+        }
+        let asked = notifier.as_ref().and_then(|notifier| notifier.watchdog);
+        if asked.is_none() && hardware.is_none() {
+            return Ok(());
+        }
+        let period = watchdog::period(asked, hardware.as_ref().map(|dog| dog.period));
+        let (stop, stopped) = channel();
+        self.stop_watch = Some(stop);
+        let shared = self.shared.clone();
+        let wakes = [self.intake_handle.clone(), self.publish_handle.clone()];
+        let patience = STUCK_AFTER.max(2 * self.config.broker.connect_timeout);
+        let watch = move || watch(&shared, &wakes, patience, period, &stopped, notifier, hardware);
+        self.watch_thread.spawn("watchdog", watch).map_err(BootError::Thread)
     }
 
     /// The daemon as `stats` shows it.
@@ -274,7 +320,48 @@ impl Daemon {
         }
         late.extend(self.stats_thread.join(soon()));
         drop(self.http);
+        // Last, so that the board's watchdog is disarmed only when all the rest has ended.
+        drop(self.stop_watch);
+        late.extend(self.watch_thread.join(soon()));
         late
+    }
+}
+
+/// The thread that feeds the watchdogs, until it is told to stop.
+fn watch(
+    shared: &Shared,
+    links: &[Handle],
+    patience: Duration,
+    period: Duration,
+    stopped: &Receiver<()>,
+    notifier: Option<Notifier>,
+    mut hardware: Option<HardwareWatchdog>,
+) {
+    let mut vitals = Vitals::new(patience);
+    loop {
+        let stuck = vitals.look(SystemClock.now(), shared.signs());
+        if stuck.is_empty() {
+            if let Some(notifier) = &notifier {
+                notifier.say("WATCHDOG=1");
+            }
+            if let Some(Err(error)) = hardware.as_mut().map(HardwareWatchdog::feed) {
+                log::error!("the board's watchdog cannot be fed: {error}");
+            }
+        }
+        for vitals::Stuck { part, silent } in &stuck {
+            log::error!(
+                "{part} has got nothing done for {} s; no watchdog is fed until it does",
+                silent.as_secs()
+            );
+        }
+        // A connection with nothing to do sleeps: woken, one that is alive makes a turn before we look again.
+        links.iter().for_each(Handle::wake);
+        if stopped.recv_timeout(period) != Err(RecvTimeoutError::Timeout) {
+            break;
+        }
+    }
+    if let Some(Err(error)) = hardware.map(HardwareWatchdog::close) {
+        log::error!("the board's watchdog cannot be disarmed, the board will restart: {error}");
     }
 }
 
@@ -337,6 +424,28 @@ fn connection(
 }
 
 impl Shared {
+    /// What each part shows of itself.
+    fn signs(&self) -> Vec<Sign> {
+        let (_, outbox_bytes) = self.outbox.depth();
+        // Workers before a full outbox wait for the broker, which a restart does not bring back; in an
+        // ordered stop the deadline decides.
+        let may_wait = outbox_bytes >= self.outbox.max_bytes() / 10 * 9 || self.intake.is_stopping();
+        let workers =
+            self.pulses.iter().enumerate().map(|(index, pulse)| pulse.sign(format!("worker-{index}")));
+        let mut signs: Vec<Sign> = workers.collect();
+        signs.push(Sign {
+            part: "lanes".into(),
+            turns: signs.iter().fold(0, |sum, sign| sum.wrapping_add(sign.turns)),
+            has_work: self.pipelines.iter().any(|pipeline| self.lanes.depth(pipeline.index).0 > 0),
+        });
+        signs.iter_mut().for_each(|sign| sign.has_work &= !may_wait);
+        for (name, link) in [("intake", &self.intake_link), ("publish", &self.publish_link)] {
+            let has_work = !self.intake.is_stopping();
+            signs.push(Sign { part: name.into(), turns: link.turns.get(), has_work });
+        }
+        signs
+    }
+
     fn snapshot(&self) -> Snapshot {
         let outbox = self.outbox.depth();
         let disk = &self.outbox.disk;
@@ -380,6 +489,7 @@ impl Shared {
             },
             pipelines: self.pipelines.iter().map(pipeline).collect(),
             memory: Memory::now(),
+            board: BoardView::now(&self.outbox_path),
         }
     }
 

@@ -130,6 +130,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
     /// Waits for the next attempt, unless told to stop.
     async fn wait(&mut self) {
         loop {
+            self.settings.counters.turns.bump();
             let left = self.link.wait(self.clock.now());
             if left.is_zero() || self.is_over() {
                 return;
@@ -168,6 +169,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
 
     async fn ended(&mut self) {
         while !self.is_over() {
+            self.settings.counters.turns.bump();
             self.handle.0.wake.notified().await;
         }
     }
@@ -181,6 +183,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
         let mut was_up = false;
         let mut last_progress = now;
         loop {
+            self.settings.counters.turns.bump();
             let now = self.clock.now();
             // What is left from the last read comes first: it may have waited for room downstream.
             while self.link.role.takes_more()

@@ -70,6 +70,10 @@ metrics_table! {
     UPTIME = Gauge "lineside_uptime_seconds" [] "Seconds since the process began.";
     RESIDENT = Gauge "lineside_memory_resident_bytes" [] "Memory that the process holds.";
     PEAK = Gauge "lineside_memory_peak_bytes" [] "The most memory that the process ever held.";
+    TEMPERATURE = Gauge "lineside_board_temperature_celsius" [] "The hottest thermal zone of the board.";
+    THROTTLED = Gauge "lineside_board_throttled" [] "1 while the processor is slowed down for heat or voltage.";
+    BOARD_MEMORY = Gauge "lineside_board_memory_available_bytes" [] "Memory that programs can still have.";
+    BOARD_DISK = Gauge "lineside_board_disk_free_bytes" [] "Free on the disk that holds the outbox.";
     MODEL_INFO = Gauge "lineside_model_info" ["pipeline", "model", "version"] "Always 1; its labels say which model decides.";
     FRAMES = Counter "lineside_frames_total" ["pipeline"] "Frames taken from the source, refused ones included.";
     FRAME_BYTES = Counter "lineside_frame_bytes_total" ["pipeline"] "Bytes of those frames.";
@@ -121,6 +125,17 @@ pub fn render(snapshot: &Snapshot) -> String {
     if let Some(memory) = snapshot.memory {
         gauge(&recorder, RESIDENT, &[], memory.resident_bytes as f64);
         gauge(&recorder, PEAK, &[], memory.peak_bytes as f64);
+    }
+    let board = &snapshot.board;
+    for (metric, value) in [
+        (TEMPERATURE, board.temperature_celsius),
+        (THROTTLED, board.throttled.map(flag)),
+        (BOARD_MEMORY, board.memory_available_bytes.map(|bytes| bytes as f64)),
+        (BOARD_DISK, board.disk_free_bytes.map(|bytes| bytes as f64)),
+    ] {
+        if let Some(value) = value {
+            gauge(&recorder, metric, &[], value);
+        }
     }
     gauge(&recorder, OUTBOX_DEPTH, &[], snapshot.outbox.depth_predictions as f64);
     gauge(&recorder, OUTBOX_BYTES, &[], snapshot.outbox.bytes as f64);

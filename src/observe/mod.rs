@@ -5,6 +5,7 @@
 //! changes what is seen, never waits for a frame, and holds a bounded amount of memory.
 //! Not here: counting (`base::counters`), and who fills the snapshot (`daemon`).
 
+pub mod board;
 pub mod date;
 pub mod http;
 pub mod latency;
@@ -19,6 +20,7 @@ use std::time::Duration;
 use crate::base::counters::{LinkCounters, PipelineCounters};
 use crate::base::{Reason, UnixMicros};
 
+pub use board::BoardView;
 pub use http::{Server, serve};
 pub use latency::{Latencies, LatencyView, Part, Summary};
 pub use memory::Memory;
@@ -47,6 +49,8 @@ pub struct Snapshot {
     pub pipelines: Vec<PipelineView>,
     /// `None` where the system does not tell.
     pub memory: Option<Memory>,
+    /// What we run on.
+    pub board: BoardView,
 }
 
 /// Where a daemon is in its life.
@@ -288,6 +292,12 @@ mod tests {
                 ),
             ],
             memory: Some(Memory { resident_bytes: 30_000_000, peak_bytes: 40_000_000 }),
+            board: BoardView {
+                temperature_celsius: Some(51.5),
+                throttled: Some(false),
+                memory_available_bytes: Some(300_000_000),
+                disk_free_bytes: Some(12_000_000_000),
+            },
         }
     }
 

@@ -20,6 +20,7 @@ struct Stats<'a> {
     outbox: Outbox,
     links: Named<'a, Link>,
     memory: Option<Memory>,
+    board: Board,
 }
 
 #[derive(Serialize)]
@@ -94,6 +95,14 @@ struct Memory {
     peak_bytes: u64,
 }
 
+#[derive(Serialize)]
+struct Board {
+    temperature_celsius: Option<f64>,
+    throttled: Option<bool>,
+    memory_available_bytes: Option<u64>,
+    disk_free_bytes: Option<u64>,
+}
+
 /// An object with its entries in the given order.
 struct Named<'a, T>(Vec<(&'a str, T)>);
 
@@ -134,6 +143,12 @@ pub fn stats_json(snapshot: &Snapshot) -> Vec<u8> {
         memory: snapshot
             .memory
             .map(|memory| Memory { resident_bytes: memory.resident_bytes, peak_bytes: memory.peak_bytes }),
+        board: Board {
+            temperature_celsius: snapshot.board.temperature_celsius,
+            throttled: snapshot.board.throttled,
+            memory_available_bytes: snapshot.board.memory_available_bytes,
+            disk_free_bytes: snapshot.board.disk_free_bytes,
+        },
     };
     serde_json::to_vec(&stats).expect("memory takes every byte, and every key is text")
 }
