@@ -18,7 +18,8 @@ use crate::engine::{InferError, Model, folder, golden};
 /// How fast a model is here: time to ready, latency percentiles, throughput, peak memory
 ///
 /// Each thread has a session of its own, as each worker of the daemon has. The input is the model's
-/// first golden case, or seeded noise. The first runs (a tenth of the time) are not counted.
+/// first golden case, or seeded noise. The first runs (a tenth of the time; with --runs, one) are not
+/// counted.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// An .onnx or .nnef.tgz file, or a model folder
@@ -26,6 +27,9 @@ pub struct Args {
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
+    /// Measure so many runs a session instead, one before them: for whoever counts instructions
+    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
+    runs: Option<u64>,
     /// Sessions at work at the same time
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
@@ -35,6 +39,31 @@ pub struct Args {
     /// One JSON object instead of text
     #[arg(long)]
     json: bool,
+}
+
+/// How long to measure.
+#[derive(Clone, Copy)]
+enum Length {
+    /// After a tenth of it to warm up.
+    Time(Duration),
+    /// After one to warm up: a number of runs is then a number of instructions.
+    Runs(u64),
+}
+
+impl Length {
+    fn is_warm(self, warming: Duration) -> bool {
+        match self {
+            Self::Time(time) => warming >= time / 10,
+            Self::Runs(_) => true,
+        }
+    }
+
+    fn is_over(self, took: Duration, runs: u64) -> bool {
+        match self {
+            Self::Time(time) => took >= time && runs > 0,
+            Self::Runs(wanted) => runs >= wanted,
+        }
+    }
 }
 
 /// What a run of the bench came to.
@@ -47,7 +76,7 @@ struct Measured {
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let Args { model: path, seconds, threads, input, json } = args;
+    let Args { model: path, seconds, runs, threads, input, json } = args;
     if !(seconds > 0.0 && seconds <= 86_400.0) {
         return Err(Failure::new(Exit::Usage, format!("--seconds is {}; give 0.1 to 86400", seconds)));
     }
@@ -55,7 +84,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         return Err(Failure::new(Exit::Usage, format!("--threads is {}; give 1 to 1024", threads)));
     }
     let (model, inputs, source) = open(&path, &input)?;
-    let measured = measure(&model, &inputs, Duration::from_secs_f64(seconds), threads)?;
+    let length = runs.map_or(Length::Time(Duration::from_secs_f64(seconds)), Length::Runs);
+    let measured = measure(&model, &inputs, length, threads)?;
     let us = |quantile: f64| measured.latency_ns.value_at_quantile(quantile) as f64 / 1e3;
     let max_us = measured.latency_ns.max() as f64 / 1e3;
     let ready_ms = model.ready_in().as_secs_f64() * 1e3;
@@ -158,8 +188,8 @@ fn noise(specs: &[PortSpec]) -> Vec<Tensor> {
     specs.iter().map(tensor).collect()
 }
 
-/// Runs `threads` sessions for `time`, after a tenth of it to warm up.
-fn measure(model: &Model, inputs: &[Tensor], time: Duration, threads: usize) -> Result<Measured, Failure> {
+/// Runs `threads` sessions for `length`.
+fn measure(model: &Model, inputs: &[Tensor], length: Length, threads: usize) -> Result<Measured, Failure> {
     let failed = |error: InferError| Failure::new(Exit::DataErr, error);
     let start = Barrier::new(threads);
     let worker = || -> Result<(Histogram<u64>, Duration), InferError> {
@@ -168,7 +198,7 @@ fn measure(model: &Model, inputs: &[Tensor], time: Duration, threads: usize) -> 
         let warm = Instant::now();
         let warmed = loop {
             let result = session.run(&inputs);
-            if result.is_err() || warm.elapsed() >= time / 10 {
+            if result.is_err() || length.is_warm(warm.elapsed()) {
                 break result;
             }
         };
@@ -178,7 +208,7 @@ fn measure(model: &Model, inputs: &[Tensor], time: Duration, threads: usize) -> 
         let mut latency_ns = Histogram::new_with_bounds(1, u64::from(u32::MAX) * 1000, 3)
             .expect("the bounds are in order and three digits are allowed");
         let begun = Instant::now();
-        while begun.elapsed() < time || latency_ns.is_empty() {
+        while !length.is_over(begun.elapsed(), latency_ns.len()) {
             let run = Instant::now();
             session.run(&inputs)?;
             latency_ns.saturating_record(u64::try_from(run.elapsed().as_nanos()).unwrap_or(u64::MAX));
