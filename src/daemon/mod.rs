@@ -426,10 +426,9 @@ fn connection(
 impl Shared {
     /// What each part shows of itself.
     fn signs(&self) -> Vec<Sign> {
-        let (_, outbox_bytes) = self.outbox.depth();
         // Workers before a full outbox wait for the broker, which a restart does not bring back; in an
         // ordered stop the deadline decides.
-        let may_wait = outbox_bytes >= self.outbox.max_bytes() / 10 * 9 || self.intake.is_stopping();
+        let may_wait = self.outbox.makes_wait() || self.intake.is_stopping();
         let workers =
             self.pulses.iter().enumerate().map(|(index, pulse)| pulse.sign(format!("worker-{index}")));
         let mut signs: Vec<Sign> = workers.collect();

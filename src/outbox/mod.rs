@@ -25,7 +25,7 @@ pub mod record;
 #[cfg(test)]
 mod tests;
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -199,6 +199,8 @@ pub struct Outbox {
     space: Condvar,
     /// Something to do, for the keeper.
     work: Condvar,
+    /// Workers that wait for room.
+    waiting: AtomicUsize,
     config: config::Outbox,
     names: Vec<Arc<str>>,
     counters: Vec<Arc<PipelineCounters>>,
@@ -258,6 +260,7 @@ impl Outbox {
             queue: Mutex::new(Queue::new(config.backlog_per_sec.get(), stored_at_once, now)),
             space: Condvar::new(),
             work: Condvar::new(),
+            waiting: AtomicUsize::new(0),
             config: config.clone(),
             names,
             counters,
@@ -289,7 +292,9 @@ impl Outbox {
                 return;
             }
             self.work.notify_one();
+            self.waiting.fetch_add(1, Ordering::Relaxed);
             queue = self.space.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         queue.append(entry);
         let is_down = queue.down_since.is_some();
@@ -386,6 +391,11 @@ impl Outbox {
             stored_bytes: self.disk.bytes.get(),
             disk: self.disk_state(),
         }
+    }
+
+    /// Whether a worker waits for room, which only the broker or the disk can give.
+    pub fn makes_wait(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
     }
 
     /// `[outbox] max_bytes`.
