@@ -14,6 +14,7 @@ use crate::base::words::{in_words, mib};
 use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, World, agree};
 use crate::daemon::boot::{self, Verified};
 use crate::daemon::ceiling::Ceiling;
+use crate::engine;
 use crate::outbox::place;
 
 /// Tell every mistake in a configuration, its models and their golden cases
@@ -67,6 +68,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(config) = &config {
         complaints.extend(certificates(config, &text));
         complaints.extend(outbox_folder(config, &text));
+    }
+    // What `run` would compute with; a supposed board's kernels may not exist on this machine.
+    if let (None, Some(config)) = (&args.board, &config)
+        && let Some(kernels) = config.device.board.kernels
+    {
+        engine::kernels::prefer(kernels);
     }
     let models = models(config.as_ref(), &path, &text, &mut complaints);
     let ceiling = config.as_ref().map(|config| ceiling(config, &models));

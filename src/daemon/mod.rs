@@ -86,6 +86,9 @@ impl Daemon {
     /// Loads and verifies every model, then starts every thread. Returns before the broker has
     /// answered: a broker that is absent is waited for.
     pub fn start(config: Config) -> Result<Self, BootError> {
+        if let Some(kernels) = config.device.board.kernels {
+            crate::engine::kernels::prefer(kernels);
+        }
         let pipelines = boot::pipelines(&config)?;
         let counters: Vec<_> = pipelines.iter().map(|pipeline| pipeline.counters.clone()).collect();
 

@@ -28,6 +28,7 @@ mod convert;
 mod error;
 pub mod folder;
 pub mod golden;
+pub mod kernels;
 mod load;
 mod model;
 mod nnef;
