@@ -8,8 +8,8 @@ use crate::config::board::Kernels;
 /// The engine's name for the choice on 64-bit ARM; elsewhere it means nothing.
 const KNOB: &str = "TRACT_CPU_AARCH64_KIND";
 
-/// From the next model on, and only before the first: the choice is made once. The environment variable
-/// of the engine's name still holds against it.
+/// To be called before the first model is loaded: the choice is made once. The environment variable of
+/// that name still holds against it.
 pub fn prefer(kernels: Kernels) {
     if let Err(error) = tract_core::knobs::set_config_global(KNOB, kernels.as_str()) {
         log::warn!("kernels = {:?} of the board is not heeded: {error}", kernels.as_str());
