@@ -22,13 +22,13 @@
 //!
 //! | module | is | without the `daemon` feature |
 //! |---|---|---|
-//! | [`base`] | the words of the design as types: frame, features, scores, prediction, reasons, counters | `no_std` + `alloc` |
+//! | [`base`] | the words of the design as types: frame, features, scores, prediction, reasons, counters | `core`; most of it with the `alloc` feature |
 //! | `config` | TOML and cards, as written and as meant | – |
 //! | `engine` | the only place that names tract: folder → verified bytes → optimised graph → session | – |
 //! | `flow` | bounded queues, backoff, shutdown | – |
 //! | `mqtt` | the protocol as a pure machine over rumqttc's packets, and the thread around it | – |
 //! | `outbox` | predictions on their way out, kept until they are acknowledged | – |
-//! | `stage` | the way; alphabetical order is flow order, siblings never name each other | – |
+//! | [`stage`] | the way; alphabetical order is flow order, siblings never name each other | `stage::decode::framing`: `core` |
 //! | `observe` | logs, stats, metrics, health | – |
 //! | `daemon` | the wiring, signals, shutdown | – |
 //! | `demo` | a whole production line on one machine | – |
@@ -36,6 +36,7 @@
 
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
 
+#[cfg(feature = "alloc")]
 extern crate alloc;
 
 pub mod base;
@@ -58,5 +59,4 @@ pub mod mqtt;
 pub mod observe;
 #[cfg(feature = "daemon")]
 pub mod outbox;
-#[cfg(feature = "daemon")]
 pub mod stage;

@@ -110,3 +110,97 @@ pub struct LinkCounters {
     /// 1 while connected and, for intake, subscribed; else 0.
     pub up: AtomicU64,
 }
+
+/// Counters of one serial port.
+#[derive(Debug, Default)]
+pub struct PortCounters {
+    /// Times that it was opened.
+    pub opens: Counter,
+    /// Times that it could not be opened, and times that it went away.
+    pub failures: Counter,
+    /// Bytes read.
+    pub bytes: Counter,
+    /// Frames that held their checksum.
+    pub frames: Counter,
+    /// Frames missing, by their sequence numbers.
+    pub sequence_lost: Counter,
+    /// Frames whose sequence number came twice.
+    pub sequence_repeated: Counter,
+    /// Senders that began to count anew.
+    pub sequence_restarts: Counter,
+    /// Frames that nobody asked for: of a sensor that no pipeline names.
+    pub unmatched: Counter,
+    bad: [Counter; BadBytes::ALL.len()],
+    line: [Counter; LineFault::ALL.len()],
+    /// 1 while open; else 0.
+    pub up: AtomicU64,
+    /// 1 while no frame has come for `stale_after_ms`; else 0.
+    pub stalled: AtomicU64,
+}
+
+impl PortCounters {
+    /// The counter of bytes or frames that were not usable.
+    pub fn bad(&self, kind: BadBytes) -> &Counter {
+        &self.bad[kind as usize]
+    }
+
+    /// The counter of what the driver tells.
+    pub fn line(&self, fault: LineFault) -> &Counter {
+        &self.line[fault as usize]
+    }
+
+    /// All frames that were not usable.
+    pub fn bad_frames(&self) -> u64 {
+        BadBytes::ALL.iter().filter(|kind| **kind != BadBytes::Stray).map(|kind| self.bad(*kind).get()).sum()
+    }
+}
+
+macro_rules! named {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum $name { $($(#[$variant_doc])* $variant,)* }
+
+        impl $name {
+            /// All of them.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)*];
+
+            /// Name in `stats` and metrics.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+named! {
+    /// What came over a wire and is no good frame.
+    BadBytes {
+        /// Frames whose checksum does not hold.
+        Checksum = "checksum",
+        /// Frames that break the rules of their framing, or break off.
+        Malformed = "malformed",
+        /// Frames longer than `max_frame_bytes`.
+        Overlong = "overlong",
+        /// Frames too short for checksum, sequence number or packet header.
+        Short = "short",
+        /// Bytes outside of any frame; counted in bytes.
+        Stray = "stray_bytes",
+    }
+}
+
+named! {
+    /// What a serial driver counts.
+    LineFault {
+        /// A stop bit that was none.
+        Framing = "framing",
+        /// A parity bit that does not fit.
+        Parity = "parity",
+        /// Bytes that the hardware lost because nobody fetched them in time.
+        Overrun = "overrun",
+        /// Bytes that the kernel lost because we did not read in time.
+        BufferOverrun = "buffer_overrun",
+        /// The line held at 0 for longer than a character.
+        Break = "break",
+    }
+}

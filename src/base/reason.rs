@@ -76,6 +76,8 @@ reasons! {
     WrongLength = "wrong_length" in Decode,
     /// A field that neither the card nor the config knows.
     UnknownFeature = "unknown_feature" in Decode,
+    /// A packet whose schema id the model's card does not name.
+    UnknownSchema = "unknown_schema" in Decode,
     /// A feature is missing, null or blank and the card has no imputation for it.
     MissingFeature = "missing_feature" in Featurize,
     /// A value is NaN or infinite where the card wants a number.

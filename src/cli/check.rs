@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Exit, Failure};
 use crate::base::words::{in_words, mib};
-use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, World, agree};
+use crate::config::{Board, Card, Complaint, Config, ConfigError, ThisMachine, World, agree};
 use crate::daemon::boot::{self, Verified};
 use crate::daemon::ceiling::Ceiling;
 use crate::engine;
@@ -294,9 +294,9 @@ fn summary(config: &Config, models: &Models, ceiling: Option<&Ceiling>) -> Strin
         lines.push(format!("  http      {listen}"));
     }
     for pipeline in &config.pipelines {
-        let SourceKind::Mqtt { topic, .. } = &pipeline.source.kind;
+        let place = pipeline.source.kind.place();
         lines.push(format!(
-            "  pipeline  {}: {topic} → {} → {}",
+            "  pipeline  {}: {place} → {} → {}",
             pipeline.name, pipeline.model, pipeline.publish.topic
         ));
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::card::{Card, Channel, Features, OutputKind};
+use super::card::{Card, Features, OutputKind};
 use super::check::is_folder_name;
 use super::world::{World, expand};
 use super::{Complaint, Config, Format, Pipeline, document};
@@ -77,17 +77,23 @@ fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], Str
             &["decode", "format"],
             format!(
                 "the model {:?} takes numbers, not pictures; format = \"json\", \
-                     \"csv\", \"f32le\" or \"i16le\" would do",
+                     \"csv\", \"f32le\", \"i16le\" or \"packet\" would do",
                 card.name
             ),
         )),
         _ => {}
     }
-    let columns: &[Channel] = match &card.features {
-        Features::Image(_) => &[],
-        Features::Window(window) => &window.channels,
-        Features::Table(table) => &table.columns,
-    };
+    if pipeline.decode.format == Format::Packet && !is_image && card.packets.is_empty() {
+        faults.push((
+            &["decode", "format"],
+            format!(
+                "the model {:?} has no [[packet]] in its card, which says what the numbers of a packet are; \
+                 add one to its model.toml",
+                card.name
+            ),
+        ));
+    }
+    let columns = card.features.columns();
     for (keys, field) in [
         (&["decode", "id_field"], &pipeline.decode.id_field),
         (&["decode", "time_field"], &pipeline.decode.time_field),

@@ -33,10 +33,32 @@ pub struct Card {
     pub features: Features,
     /// Tensors carried from one run to the next, per origin.
     pub states: Vec<State>,
+    /// What packets of sensors carry, by schema id.
+    pub packets: Vec<PacketSchema>,
     /// How scores become a verdict.
     pub output: Output,
     /// Golden cases: how near is equal.
     pub golden: Golden,
+}
+
+/// `[[packet]]`: what the samples of a sensor's packets are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PacketSchema {
+    /// Schema id in the packet's header.
+    pub schema: u16,
+    /// In the packet's order.
+    pub channels: Vec<PacketChannel>,
+}
+
+/// `[[packet.channel]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct PacketChannel {
+    /// Index of the feature that it is; `None`: the model does not want it.
+    pub column: Option<usize>,
+    /// Multiplies the number in the packet.
+    pub scale: f64,
+    /// Added after that.
+    pub offset: f64,
 }
 
 /// `[graph]`
@@ -77,6 +99,15 @@ pub enum Features {
 }
 
 impl Features {
+    /// The columns of a row as it comes; none for pictures.
+    pub fn columns(&self) -> &[Channel] {
+        match self {
+            Self::Image(_) => &[],
+            Self::Window(window) => &window.channels,
+            Self::Table(table) => &table.columns,
+        }
+    }
+
     /// The graph inputs that they fill: one, or one for each column.
     pub fn inputs(&self) -> Vec<&str> {
         match self {

@@ -5,6 +5,7 @@
 //! already.
 
 mod pipeline;
+mod source;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -443,7 +444,7 @@ mod tests {
                 let known = [
                     "mqtts:// only",
                     "stands without",
-                    "means something with format",
+                    "means something with",
                     "and topic has no level",
                     "is not set",
                     "password_file etc/run/credentials/mqtt",

@@ -16,6 +16,7 @@ mod document;
 mod nearest;
 mod raw;
 pub mod schema;
+pub mod serial;
 pub mod topic;
 pub mod world;
 
@@ -27,6 +28,7 @@ use std::time::Duration;
 pub use board::Board;
 pub use card::Card;
 pub use complaint::{Complaint, Complaints};
+pub use serial::Serial;
 pub use world::{ThisMachine, World};
 
 /// A configuration with every key explained; it passes its own check.
@@ -221,9 +223,11 @@ pub struct Source {
     pub id_level: Option<String>,
 }
 
-/// The kinds of sources. Serial ports and folders come as further variants.
+/// The kinds of sources. Folders come as a further variant.
 #[derive(Clone, Debug)]
 pub enum SourceKind {
+    /// Frames on a serial port.
+    Serial(Box<Serial>),
     /// Frames on an MQTT topic.
     Mqtt {
         /// Topic filter; `{name}` levels subscribe as `+`.
@@ -231,6 +235,16 @@ pub enum SourceKind {
         /// 0 or 1.
         qos: Qos,
     },
+}
+
+impl SourceKind {
+    /// Where frames come from, for people: the topic filter or the port.
+    pub fn place(&self) -> &str {
+        match self {
+            Self::Mqtt { topic, .. } => topic,
+            Self::Serial(serial) => &serial.port,
+        }
+    }
 }
 
 /// MQTT quality of service that we take part in.
@@ -293,6 +307,8 @@ pub enum Format {
     F32le,
     /// Little-endian 16-bit integers, one row after the other.
     I16le,
+    /// Samples behind a header that names sensor and schema; see `FORMAT.md` of the codec.
+    Packet,
 }
 
 /// `[pipeline.publish]`

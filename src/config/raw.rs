@@ -8,7 +8,9 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::document::{Flag, List, Number, Reader, Text, Whole, Written, keys, words};
+use super::serial::{CrcFrom, FlowControl, LengthCounts, Parity};
 use super::{Format, LogFormat, OutboxWhenFull, Qos, UnknownFields, WhenFull};
+use crate::base::wire::ByteOrder;
 
 keys! {
     /// A whole file.
@@ -198,12 +200,57 @@ keys! {
         /// A larger payload is skipped without being held. Default: 16777216, or `queue_bytes`
         /// where that is less.
         max_payload_bytes: Whole<1, 268_435_455>,
-        /// Origins (concrete topics) whose windows or recurrent states are kept; beyond it the one
-        /// that was silent longest is forgotten.
+        /// Origins (concrete topics, sensors on a port) whose windows or recurrent states are kept;
+        /// beyond it the one that was silent longest is forgotten.
         max_sources: Whole<1, 1_000_000> = 256,
         /// Name of a level of `topic` whose value is the frame's own id, unique for each frame: it travels
         /// along as `frame_id` and makes the prediction's id.
         id_level: Text,
+        /// Path of the serial port, or a pattern with `*` that one port matches:
+        /// `/dev/serial/by-id/usb-FTDI_*`.
+        port: Text,
+        /// Bits a second, also odd ones.
+        baud: Whole<50, 4_000_000> = 115_200,
+        /// Bits of a character.
+        data_bits: Whole<5, 8> = 8,
+        /// Parity bit.
+        parity: ParityWord = Parity::None,
+        /// Stop bits.
+        stop_bits: Whole<1, 2> = 1,
+        /// Who may hold the sender back: nobody, the RTS and CTS lines, or XON and XOFF bytes.
+        flow: FlowWord = FlowControl::None,
+        /// Whether the driver switches an RS-485 transceiver.
+        rs485: Flag = false,
+        /// How frames stand in the stream.
+        framing: FramingWord,
+        /// Checksum of each frame: a name of the CRC catalogue, or `none`.
+        crc: Text = "none".into(),
+        /// Which byte of the checksum comes first. Default: the algorithm's own order.
+        crc_order: ByteOrderWord,
+        /// With framing = "length" or "fixed": where the bytes begin that the checksum covers.
+        crc_from: CrcFromWord = CrcFrom::Body,
+        /// With framing = "length" or "fixed": the bytes in front of each frame, in hexadecimal.
+        sync: Text,
+        /// With framing = "length": bytes of the length field.
+        length_bytes: Whole<1, 4> = 2,
+        /// With framing = "length": which byte of the length comes first.
+        length_order: ByteOrderWord = ByteOrder::Little,
+        /// With framing = "length": what the length counts.
+        length_counts: LengthCountsWord = LengthCounts::Body,
+        /// With framing = "fixed": bytes of every body, sequence number included.
+        frame_bytes: Whole<1, 65_536>,
+        /// Bytes of the sequence number in front of each body, 0 for none; in lines any number but 0
+        /// stands for decimal digits and a colon.
+        sequence_bytes: Whole<0, 2> = 0,
+        /// Longest body; a longer frame is passed over.
+        max_frame_bytes: Whole<1, 1_048_576> = 4_096,
+        /// With framing = "length" or "fixed": silence, in milliseconds, after which the rest of an
+        /// unfinished frame is no longer waited for.
+        idle_reset_ms: Whole<1, 60_000> = 200,
+        /// With format = "packet": take the packets of these sensors only. Default: of all.
+        sensors: List<Whole<0, 255>>,
+        /// Whether every prediction of what was read is settled before the port is read again.
+        durable: Flag = false,
     }
 }
 
@@ -211,15 +258,75 @@ keys! {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Mqtt,
+    Serial,
 }
 
 words! {
     SourceKindWord: Kind {
         "mqtt" => Kind::Mqtt,
+        "serial" => Kind::Serial,
         refused {
-            "serial" => "serial sources are not built yet in this version; use kind = \"mqtt\"",
             "directory" => "directory sources are not built yet in this version; use kind = \"mqtt\"",
         }
+    }
+}
+
+words! {
+    ParityWord: Parity {
+        "none" => Parity::None,
+        "even" => Parity::Even,
+        "odd" => Parity::Odd,
+    }
+}
+
+words! {
+    FlowWord: FlowControl {
+        "none" => FlowControl::None,
+        "hardware" => FlowControl::Hardware,
+        "software" => FlowControl::Software,
+    }
+}
+
+/// Framings as written; their other keys stand beside them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FramingKind {
+    Cobs,
+    Slip,
+    Line,
+    Length,
+    Fixed,
+}
+
+words! {
+    FramingWord: FramingKind {
+        "cobs" => FramingKind::Cobs,
+        "slip" => FramingKind::Slip,
+        "line" => FramingKind::Line,
+        "length" => FramingKind::Length,
+        "fixed" => FramingKind::Fixed,
+    }
+}
+
+words! {
+    ByteOrderWord: ByteOrder {
+        "big" => ByteOrder::Big,
+        "little" => ByteOrder::Little,
+    }
+}
+
+words! {
+    CrcFromWord: CrcFrom {
+        "body" => CrcFrom::Body,
+        "length" => CrcFrom::Length,
+        "sync" => CrcFrom::Sync,
+    }
+}
+
+words! {
+    LengthCountsWord: LengthCounts {
+        "body" => LengthCounts::Body,
+        "body_and_crc" => LengthCounts::BodyAndCrc,
+        "whole" => LengthCounts::Whole,
     }
 }
 
@@ -258,6 +365,7 @@ words! {
         "csv" => Format::Csv,
         "f32le" => Format::F32le,
         "i16le" => Format::I16le,
+        "packet" => Format::Packet,
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use super::way::{Origins, Pipeline};
 use crate::config::card::VerifiedBy;
-use crate::config::{Card, Complaints, Config};
+use crate::config::{self, Card, Complaints, Config};
 use crate::engine::{self, Model, ModelError};
 use crate::mqtt::Template;
 use crate::observe::latency::Latencies;
@@ -184,6 +184,10 @@ pub fn pipeline(config: &Config, index: usize, verified: &Verified) -> Result<Pi
         interpreter.fits(&output)?;
     }
     let device = &config.device.id;
+    let origin_kind = match pipeline.source.kind {
+        config::SourceKind::Mqtt { .. } => OriginKind::Topic,
+        config::SourceKind::Serial(_) => OriginKind::Port,
+    };
     Ok(Pipeline {
         index,
         config: pipeline.clone(),
@@ -193,7 +197,7 @@ pub fn pipeline(config: &Config, index: usize, verified: &Verified) -> Result<Pi
         model: model.clone(),
         featurizer,
         interpreter,
-        context: PayloadContext::new(device, &pipeline.name, &card.name, &card.version, OriginKind::Topic),
+        context: PayloadContext::new(device, &pipeline.name, &card.name, &card.version, origin_kind),
         topic: Template::parse(&pipeline.publish.topic, device, &pipeline.name),
         error_topic: Template::parse(&pipeline.publish.error_topic, device, &pipeline.name),
         origins: Mutex::new(Origins::new(pipeline.source.max_sources.get())),

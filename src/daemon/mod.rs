@@ -1,6 +1,7 @@
 //! The whole wiring on one page: config and models in, threads started, a stop in order.
 //!
-//! Threads: `intake` and `publish` (one broker connection each), `worker-N`, `stats`, `http`, `watchdog`. What
+//! Threads: `intake` and `publish` (one broker connection each), `port-N`, `worker-N`, `stats`, `http`,
+//! `watchdog`. What
 //! joins them: lanes (frames), outbox (predictions), ledger (acknowledgements). Every frame walks
 //! [`way`]; nothing else knows all stages.
 //!
@@ -9,6 +10,7 @@
 
 pub mod boot;
 pub mod ceiling;
+pub mod port;
 pub mod vitals;
 pub mod watchdog;
 pub mod way;
@@ -20,21 +22,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::base::counters::LinkCounters;
+use crate::base::counters::{LinkCounters, PortCounters};
 use crate::base::words::panic_words;
 use crate::base::{Clock, Micros, Reason, SystemClock};
-use crate::config::{Config, SourceKind};
+use crate::config::{self, Config, Format, SourceKind};
 use crate::flow::{LaneLimits, Lanes, Threads};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::board::BoardView;
 use crate::observe::memory::Memory;
 use crate::observe::{
-    self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, QueueView, Snapshot,
+    self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, PortView, QueueView, Snapshot,
 };
 use crate::outbox::{Opened, Outbox};
 use crate::stage::acquire::identity::{self, Identities};
 use crate::stage::acquire::memory::{Memory as RecentFrames, Remembered};
 use crate::stage::acquire::mqtt::{MqttSource, OnTaking, Route};
+use crate::stage::acquire::serial::{self, PortHandle, SerialSource};
 use crate::stage::acquire::{Arrival, Intake};
 use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
 
@@ -53,6 +56,8 @@ pub struct Daemon {
     intake_handle: Handle,
     publish_handle: Handle,
     workers: Threads,
+    port_handles: Vec<PortHandle>,
+    ports: Threads,
     intake_thread: Threads,
     publish_thread: Threads,
     keeper_thread: Threads,
@@ -80,6 +85,8 @@ struct Shared {
     publish_link: Arc<LinkCounters>,
     /// One a worker.
     pulses: Vec<Pulse>,
+    /// In the order of the config.
+    ports: Vec<(String, Arc<PortCounters>)>,
 }
 
 impl Daemon {
@@ -100,7 +107,21 @@ impl Daemon {
             when_full: pipeline.config.source.when_full,
             ordered: pipeline.is_stateful(),
         });
-        let lanes = Arc::new(Lanes::new(limits, wake(&intake_handle)));
+        let ports = port_settings(&pipelines);
+        let mut bells = Vec::new();
+        let mut port_handles = Vec::new();
+        for _ in &ports {
+            let (handle, bell) = serial::pair().map_err(BootError::Thread)?;
+            bells.push(bell);
+            port_handles.push(handle);
+        }
+        let lanes = Arc::new(Lanes::new(limits, {
+            let (intake, ports) = (intake_handle.clone(), port_handles.clone());
+            move || {
+                intake.wake();
+                ports.iter().for_each(PortHandle::wake);
+            }
+        }));
         let counted = pipelines.iter().map(|p| (p.config.name.as_str().into(), p.counters.clone())).collect();
         let Opened { outbox, keeper, frames } = Outbox::open(
             &config.outbox,
@@ -129,6 +150,7 @@ impl Daemon {
             intake_link: Arc::default(),
             publish_link: Arc::default(),
             pulses: (0..config.runtime.workers.get()).map(|_| Pulse::default()).collect(),
+            ports: ports.iter().map(|(settings, _)| (settings.port.clone(), Arc::default())).collect(),
         });
 
         let http = match config.http {
@@ -188,26 +210,42 @@ impl Daemon {
                 publish.wake();
             }
         };
-        let recent = RecentFrames::of(&config.broker.client_id, &config.outbox.path);
-        if recent.is_none() {
-            log::warn!(
-                "no folder in memory takes a file of ours (/dev/shm, /run): a frame without an id of its own that \
-                 comes again after a restart gets a new id"
-            );
+        let mut recent_path = None;
+        let intake_thread = if shared.takes_from_broker() {
+            let recent = RecentFrames::of(&config.broker.client_id, &config.outbox.path);
+            if recent.is_none() {
+                log::warn!(
+                    "no folder in memory takes a file of ours (/dev/shm, /run): a frame without an id of its own that \
+                     comes again after a restart gets a new id"
+                );
+            }
+            recent_path = recent.as_ref().map(|recent| recent.path().to_owned());
+            let answered = frames.into_iter().map(|(key, delivery)| Remembered { key, delivery });
+            let identities = Identities::new(recent, answered);
+            let source = mqtt_source(&config, &shared, &intake_handle, Box::new(on_taking), identities);
+            let max_payload = pipelines.iter().map(|p| p.config.source.max_payload_bytes.get()).max();
+            let max_payload = max_payload.unwrap_or_default();
+            connection("intake", &config, max_payload, &shared.intake_link, source, &intake_handle)?
+        } else {
+            // Ports alone: frames are taken from the start, whether or not the broker is there.
+            on_taking(true);
+            Threads::default()
+        };
+
+        let mut port_threads = Threads::default();
+        for (index, (((settings, framing), bell), handle)) in
+            ports.into_iter().zip(bells).zip(&port_handles).enumerate()
+        {
+            let counters = shared.ports[index].1.clone();
+            let is_packet = settings
+                .routes
+                .iter()
+                .any(|route| pipelines[route.pipeline].config.decode.format == Format::Packet);
+            let listener = port::Listener::new(&framing, is_packet, counters.clone());
+            let source =
+                SerialSource::new(settings, listener, shared.intake.clone(), counters, handle.clone(), bell);
+            port_threads.spawn(format!("port-{index}"), move || source.run()).map_err(BootError::Thread)?;
         }
-        let recent_path = recent.as_ref().map(|recent| recent.path().to_owned());
-        let answered = frames.into_iter().map(|(key, delivery)| Remembered { key, delivery });
-        let identities = Identities::new(recent, answered);
-        let source = mqtt_source(&config, &shared, &intake_handle, Box::new(on_taking), identities);
-        let max_payload = pipelines.iter().map(|p| p.config.source.max_payload_bytes.get()).max();
-        let intake_thread = connection(
-            "intake",
-            &config,
-            max_payload.unwrap_or_default(),
-            &shared.intake_link,
-            source,
-            &intake_handle,
-        )?;
 
         let (stop_stats, stopped) = channel();
         let mut stats_thread = Threads::default();
@@ -228,6 +266,8 @@ impl Daemon {
             intake_handle,
             publish_handle,
             workers,
+            port_handles,
+            ports: port_threads,
             intake_thread,
             publish_thread,
             keeper_thread,
@@ -283,10 +323,12 @@ impl Daemon {
         let deadline = Instant::now() + self.config.runtime.shutdown_deadline;
         self.shared.intake.stop();
         self.intake_handle.wake();
+        self.port_handles.iter().for_each(PortHandle::stop);
         self.shared.lanes.close();
         // Dropping the sender ends the thread at once.
         drop(self.stop_stats);
-        let mut late = self.workers.join(deadline);
+        let mut late = self.ports.join(deadline);
+        late.extend(self.workers.join(deadline));
         // Past the deadline nobody makes room any more.
         self.shared.outbox.close();
         for (pipeline, arrival) in self.shared.lanes.drain() {
@@ -386,24 +428,49 @@ fn mqtt_source(
     identities: Identities,
 ) -> MqttSource {
     let route = |(index, pipeline): (usize, &Arc<Pipeline>)| {
-        let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind;
-        Route {
+        let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind else { return None };
+        Some(Route {
             pipeline: index,
             name: pipeline.config.name.clone(),
             filter: Filter::parse(topic),
             qos: *qos,
             max_payload_bytes: pipeline.config.source.max_payload_bytes.get(),
-        }
+        })
     };
     MqttSource::new(
         config.broker.client_id.clone(),
-        shared.pipelines.iter().enumerate().map(route).collect(),
+        shared.pipelines.iter().enumerate().filter_map(route).collect(),
         shared.intake.clone(),
         Arc::new(Ledger::new(wake(handle))),
         shared.intake_link.clone(),
         on_taking,
         identities,
     )
+}
+
+/// Each port of the config once, with everybody who listens to it.
+fn port_settings(pipelines: &[Arc<Pipeline>]) -> Vec<(serial::Settings, config::serial::Framing)> {
+    let mut ports: Vec<(serial::Settings, config::serial::Framing)> = Vec::new();
+    for pipeline in pipelines {
+        let source = &pipeline.config.source;
+        let SourceKind::Serial(serial) = &source.kind else { continue };
+        let route = serial::Route { pipeline: pipeline.index, sensors: serial.sensors.clone() };
+        if let Some((settings, _)) = ports.iter_mut().find(|(settings, _)| settings.port == serial.port) {
+            settings.stale_after = settings.stale_after.into_iter().chain(source.stale_after).min();
+            settings.routes.push(route);
+            continue;
+        }
+        let settings = serial::Settings {
+            port: serial.port.clone(),
+            line: serial.line,
+            max_frame_bytes: serial.framing.max_frame_bytes.get(),
+            stale_after: source.stale_after,
+            durable: serial.durable,
+            routes: vec![route],
+        };
+        ports.push((settings, serial.framing));
+    }
+    ports
 }
 
 fn connection(
@@ -441,11 +508,17 @@ impl Shared {
             has_work: self.pipelines.iter().any(|pipeline| self.lanes.depth(pipeline.index).0 > 0),
         });
         signs.iter_mut().for_each(|sign| sign.has_work &= !may_wait);
-        for (name, link) in [("intake", &self.intake_link), ("publish", &self.publish_link)] {
+        let intake = self.takes_from_broker().then_some(("intake", &self.intake_link));
+        for (name, link) in intake.into_iter().chain([("publish", &self.publish_link)]) {
             let has_work = !self.intake.is_stopping();
             signs.push(Sign { part: name.into(), turns: link.turns.get(), has_work });
         }
         signs
+    }
+
+    /// Whether any pipeline's frames come by MQTT.
+    fn takes_from_broker(&self) -> bool {
+        self.pipelines.iter().any(|p| matches!(p.config.source.kind, SourceKind::Mqtt { .. }))
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -469,10 +542,13 @@ impl Shared {
             clock_synced: self.clock_synced.load(Ordering::Relaxed),
             uptime: SystemClock.now().since(self.started),
             phase: if self.intake.is_stopping() { Phase::Stopping } else { Phase::Running },
-            links: vec![
-                LinkView::of("intake", &self.intake_link),
-                LinkView::of("publish", &self.publish_link),
-            ],
+            links: self
+                .takes_from_broker()
+                .then(|| LinkView::of("intake", &self.intake_link))
+                .into_iter()
+                .chain([LinkView::of("publish", &self.publish_link)])
+                .collect(),
+            ports: self.ports.iter().map(|(port, counters)| PortView::of(port, counters)).collect(),
             outbox: OutboxView {
                 depth_predictions: outbox.live as u64 + outbox.stored,
                 bytes: outbox.live_bytes + outbox.stored_bytes,

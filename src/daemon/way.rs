@@ -197,7 +197,8 @@ pub struct Way {
 impl Way {
     /// Rooms of its own, for one worker thread.
     pub fn new(pipeline: Arc<Pipeline>, publisher: Publisher, clock_synced: Arc<AtomicBool>) -> Self {
-        let decoder = Decoder::new(&pipeline.config.decode, &pipeline.card.features);
+        let decoder = Decoder::new(&pipeline.config.decode, &pipeline.card.features)
+            .with_packets(&pipeline.card.packets);
         let inference = Inference::new(&pipeline.model, &pipeline.card)
             .expect("boot has held the card against the model");
         let featurizer = pipeline.featurizer.clone();

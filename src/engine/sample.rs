@@ -184,6 +184,7 @@ impl Sample {
                 derived: Vec::new(),
                 gap: Gap::Ignore,
             }),
+            packets: Vec::new(),
             states: Vec::new(),
             output: Output {
                 tensor: "y".into(),

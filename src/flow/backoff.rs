@@ -20,16 +20,23 @@ const STABLE: Duration = Duration::from_secs(60);
 /// Waits between attempts to connect.
 #[derive(Clone, Debug)]
 pub struct Backoff {
+    first: Duration,
+    longest: Duration,
     failures: u32,
     up_since: Option<Micros>,
     random: u64,
 }
 
 impl Backoff {
-    /// `seed` sets devices apart that lost the same broker at the same moment.
+    /// For brokers. `seed` sets devices apart that lost the same one at the same moment.
     pub fn new(seed: u64) -> Self {
+        Self::between(FIRST, LONGEST, seed)
+    }
+
+    /// With a first and a longest wait for something else.
+    pub fn between(first: Duration, longest: Duration, seed: u64) -> Self {
         // Xorshift needs a state that is not zero.
-        Self { failures: 0, up_since: None, random: seed | 1 }
+        Self { first, longest, failures: 0, up_since: None, random: seed | 1 }
     }
 
     /// The connection stands.
@@ -41,17 +48,22 @@ impl Backoff {
     /// doubled wait, so that many devices do not come back in step.
     pub fn failed(&mut self, now: Micros) -> Duration {
         if let Some(since) = self.up_since.take() {
-            let (stood, before) = (now.since(since), doubled(self.failures.saturating_sub(1)));
+            let (stood, before) = (now.since(since), self.doubled(self.failures.saturating_sub(1)));
             if stood >= STABLE {
                 self.failures = 0;
             } else if stood >= before {
                 self.failures = self.failures.saturating_sub(1);
             }
         }
-        let doubled = doubled(self.failures);
+        let doubled = self.doubled(self.failures);
         self.failures = self.failures.saturating_add(1);
         let half = doubled / 2;
         half + Duration::from_micros((half.as_micros() as f64 * self.next_unit()) as u64)
+    }
+
+    /// The wait after so many failures, before jitter.
+    fn doubled(&self, failures: u32) -> Duration {
+        self.first.saturating_mul(1 << failures.min(16)).min(self.longest)
     }
 
     /// Uniform in [0, 1): xorshift64*.
@@ -61,11 +73,6 @@ impl Backoff {
         self.random ^= self.random >> 27;
         (self.random.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 11) as f64 / (1u64 << 53) as f64
     }
-}
-
-/// The wait after so many failures, before jitter.
-fn doubled(failures: u32) -> Duration {
-    FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use std::fmt::Write;
 use metrics::{Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusRecorder};
 
-use super::{Part, PipelineView, Snapshot, Summary};
+use super::{Part, PipelineView, PortView, Snapshot, Summary};
 
 /// Content type of the text format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -66,7 +66,7 @@ macro_rules! metrics_table {
 metrics_table! {
     BUILD_INFO = Gauge "lineside_build_info" ["device", "version"] "Always 1; its labels say what runs where.";
     CLOCK_SYNCED = Gauge "lineside_clock_synced" [] "1 while the board's date can be trusted.";
-    READY = Gauge "lineside_ready" [] "1 while models are loaded and all links are up.";
+    READY = Gauge "lineside_ready" [] "1 while models are loaded, all links are up and all ports open.";
     UPTIME = Gauge "lineside_uptime_seconds" [] "Seconds since the process began.";
     RESIDENT = Gauge "lineside_memory_resident_bytes" [] "Memory that the process holds.";
     PEAK = Gauge "lineside_memory_peak_bytes" [] "The most memory that the process ever held.";
@@ -103,6 +103,18 @@ metrics_table! {
     LINK_CONNECTS = Counter "lineside_link_connects_total" ["link"] "Connections that the broker accepted.";
     LINK_FAILURES = Counter "lineside_link_failures_total" ["link"] "Connections lost, and attempts that failed.";
     LINK_UNMATCHED = Counter "lineside_link_unmatched_frames_total" ["link"] "Frames on a topic that no pipeline asked for.";
+    PORT_UP = Gauge "lineside_port_up" ["port"] "1 while the serial port is open.";
+    PORT_STALLED = Gauge "lineside_port_stalled" ["port"] "1 while no frame has come for stale_after_ms.";
+    PORT_OPENS = Counter "lineside_port_opens_total" ["port"] "Times that the port was opened.";
+    PORT_FAILURES = Counter "lineside_port_failures_total" ["port"] "Times that the port could not be opened, and times that it went away.";
+    PORT_BYTES = Counter "lineside_port_bytes_total" ["port"] "Bytes read.";
+    PORT_FRAMES = Counter "lineside_port_frames_total" ["port"] "Frames that held their checksum.";
+    PORT_BAD = Counter "lineside_port_bad_total" ["port", "kind"] "What was no good frame: damaged frames by kind, and stray bytes.";
+    PORT_LINE = Counter "lineside_port_line_faults_total" ["port", "fault"] "What the driver counts, where it does.";
+    PORT_LOST = Counter "lineside_port_sequence_lost_frames_total" ["port"] "Frames missing by their sequence numbers.";
+    PORT_REPEATED = Counter "lineside_port_sequence_repeated_frames_total" ["port"] "Frames whose sequence number came twice.";
+    PORT_RESTARTS = Counter "lineside_port_sequence_restarts_total" ["port"] "Senders that began to count anew.";
+    PORT_UNMATCHED = Counter "lineside_port_unmatched_frames_total" ["port"] "Frames of sensors that no pipeline listens to.";
     LATENCY = Summary "lineside_latency_seconds" ["pipeline", "part"] "Time that a part of the way takes: percentiles of the last stats period, sum and count since the process began.";
 }
 
@@ -160,6 +172,9 @@ pub fn render(snapshot: &Snapshot) -> String {
         counter(&recorder, LINK_FAILURES, &[&link.name], link.failures);
         counter(&recorder, LINK_UNMATCHED, &[&link.name], link.unmatched);
     }
+    for view in &snapshot.ports {
+        port(&recorder, view);
+    }
     for view in &snapshot.pipelines {
         pipeline(&recorder, view);
     }
@@ -167,6 +182,30 @@ pub fn render(snapshot: &Snapshot) -> String {
     families.push(latency_family(&snapshot.pipelines));
     families.sort();
     families.concat()
+}
+
+fn port(recorder: &PrometheusRecorder, view: &PortView) {
+    let name = view.name.as_str();
+    gauge(recorder, PORT_UP, &[name], f64::from(u8::from(view.up)));
+    gauge(recorder, PORT_STALLED, &[name], f64::from(u8::from(view.stalled)));
+    for (metric, count) in [
+        (PORT_OPENS, view.opens),
+        (PORT_FAILURES, view.failures),
+        (PORT_BYTES, view.bytes),
+        (PORT_FRAMES, view.frames),
+        (PORT_LOST, view.sequence_lost),
+        (PORT_REPEATED, view.sequence_repeated),
+        (PORT_RESTARTS, view.sequence_restarts),
+        (PORT_UNMATCHED, view.unmatched),
+    ] {
+        counter(recorder, metric, &[name], count);
+    }
+    for (kind, count) in &view.bad {
+        counter(recorder, PORT_BAD, &[name, kind.as_str()], *count);
+    }
+    for (fault, count) in &view.line {
+        counter(recorder, PORT_LINE, &[name, fault.as_str()], *count);
+    }
 }
 
 fn pipeline(recorder: &PrometheusRecorder, view: &PipelineView) {

@@ -17,7 +17,7 @@ pub mod stats;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::base::counters::{LinkCounters, PipelineCounters};
+use crate::base::counters::{BadBytes, LineFault, LinkCounters, PipelineCounters, PortCounters};
 use crate::base::{Reason, UnixMicros};
 
 pub use board::BoardView;
@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub phase: Phase,
     /// Connections to brokers.
     pub links: Vec<LinkView>,
+    /// Serial ports, in the order of the config.
+    pub ports: Vec<PortView>,
     /// Predictions on their way out.
     pub outbox: OutboxView,
     /// In the order of the config.
@@ -88,6 +90,58 @@ impl LinkView {
             connects: counters.connects.get(),
             failures: counters.failures.get(),
             unmatched: counters.unmatched.get(),
+        }
+    }
+}
+
+/// One serial port; counts are since the process began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortView {
+    /// As configured.
+    pub name: String,
+    /// Open.
+    pub up: bool,
+    /// No frame has come for `stale_after_ms`.
+    pub stalled: bool,
+    /// Times that it was opened.
+    pub opens: u64,
+    /// Times that it could not be opened, and times that it went away.
+    pub failures: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// Frames that held their checksum.
+    pub frames: u64,
+    /// Frames missing, by their sequence numbers.
+    pub sequence_lost: u64,
+    /// Frames whose sequence number came twice.
+    pub sequence_repeated: u64,
+    /// Senders that began to count anew.
+    pub sequence_restarts: u64,
+    /// Frames that nobody asked for.
+    pub unmatched: u64,
+    /// What was no good frame, by kind.
+    pub bad: Vec<(BadBytes, u64)>,
+    /// What the driver counts, by kind.
+    pub line: Vec<(LineFault, u64)>,
+}
+
+impl PortView {
+    /// Reads the counters of a port.
+    pub fn of(name: &str, counters: &PortCounters) -> Self {
+        Self {
+            name: name.into(),
+            up: counters.up.load(Ordering::Relaxed) == 1,
+            stalled: counters.stalled.load(Ordering::Relaxed) == 1,
+            opens: counters.opens.get(),
+            failures: counters.failures.get(),
+            bytes: counters.bytes.get(),
+            frames: counters.frames.get(),
+            sequence_lost: counters.sequence_lost.get(),
+            sequence_repeated: counters.sequence_repeated.get(),
+            sequence_restarts: counters.sequence_restarts.get(),
+            unmatched: counters.unmatched.get(),
+            bad: BadBytes::ALL.iter().map(|kind| (*kind, counters.bad(*kind).get())).collect(),
+            line: LineFault::ALL.iter().map(|fault| (*fault, counters.line(*fault).get())).collect(),
         }
     }
 }
@@ -221,9 +275,11 @@ impl Snapshot {
             Phase::Stopping => Some("the daemon is stopping".into()),
         };
         let down = self.links.iter().filter(|link| !link.up);
+        let closed = self.ports.iter().filter(|port| !port.up);
         phase
             .into_iter()
             .chain(down.map(|link| format!("link `{}` to the broker is down", link.name)))
+            .chain(closed.map(|port| format!("port {} is not open", port.name)))
             .collect()
     }
 }
@@ -259,6 +315,10 @@ mod tests {
         let link = LinkCounters::default();
         link.connects.bump();
         link.up.store(1, Ordering::Relaxed);
+        let port = PortCounters::default();
+        port.up.store(1, Ordering::Relaxed);
+        port.frames.add(1000);
+        port.bad(BadBytes::Checksum).add(2);
         Snapshot {
             device: "press-07".into(),
             version: "0.1.0".into(),
@@ -267,6 +327,7 @@ mod tests {
             uptime: Duration::from_millis(61_500),
             phase: Phase::Running,
             links: vec![LinkView::of("intake", &link), LinkView::of("publish", &link)],
+            ports: vec![PortView::of("/dev/ttyUSB0", &port)],
             outbox: OutboxView {
                 depth_predictions: 5,
                 bytes: 2500,

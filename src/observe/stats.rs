@@ -19,6 +19,7 @@ struct Stats<'a> {
     pipelines: Named<'a, Pipeline<'a>>,
     outbox: Outbox,
     links: Named<'a, Link>,
+    ports: Named<'a, Port<'a>>,
     memory: Option<Memory>,
     board: Board,
 }
@@ -90,6 +91,22 @@ struct Link {
 }
 
 #[derive(Serialize)]
+struct Port<'a> {
+    up: bool,
+    stalled: bool,
+    opens: u64,
+    failures: u64,
+    bytes: u64,
+    frames: u64,
+    sequence_lost: u64,
+    sequence_repeated: u64,
+    sequence_restarts: u64,
+    unmatched: u64,
+    bad: Named<'a, u64>,
+    line: Named<'a, u64>,
+}
+
+#[derive(Serialize)]
 struct Memory {
     resident_bytes: u64,
     peak_bytes: u64,
@@ -140,6 +157,7 @@ pub fn stats_json(snapshot: &Snapshot) -> Vec<u8> {
                 })
                 .collect(),
         ),
+        ports: Named(snapshot.ports.iter().map(|view| (view.name.as_str(), port(view))).collect()),
         memory: snapshot
             .memory
             .map(|memory| Memory { resident_bytes: memory.resident_bytes, peak_bytes: memory.peak_bytes }),
@@ -164,6 +182,23 @@ fn disk(view: &super::DiskView) -> Disk {
         errors: view.errors,
         damaged_bytes: view.damaged_bytes,
         dropped_unnamed: view.dropped_unnamed,
+    }
+}
+
+fn port(view: &super::PortView) -> Port<'_> {
+    Port {
+        up: view.up,
+        stalled: view.stalled,
+        opens: view.opens,
+        failures: view.failures,
+        bytes: view.bytes,
+        frames: view.frames,
+        sequence_lost: view.sequence_lost,
+        sequence_repeated: view.sequence_repeated,
+        sequence_restarts: view.sequence_restarts,
+        unmatched: view.unmatched,
+        bad: Named(view.bad.iter().map(|(kind, count)| (kind.as_str(), *count)).collect()),
+        line: Named(view.line.iter().map(|(fault, count)| (fault.as_str(), *count)).collect()),
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod features;
 mod output;
+mod packet;
 
 use std::path::{Path, PathBuf};
 
@@ -120,6 +121,7 @@ impl Rules<'_, '_> {
                 );
             }
         }
+        let packets = self.packets(&raw.packet, features.as_ref());
         let output = raw.output.table().and_then(|(at, output)| self.output(output, at, features.as_ref()));
         let golden = raw.golden.table().and_then(|(at, golden)| {
             let tolerance = *golden.tolerance.value()?;
@@ -141,6 +143,7 @@ impl Rules<'_, '_> {
             graph: graph?,
             features: features?,
             states: states?,
+            packets: packets?,
             output: output?,
             golden: golden?,
         })

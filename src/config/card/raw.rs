@@ -32,6 +32,8 @@ keys! {
         features: RawFeatures [required],
         /// Tensors carried from one run to the next, for each origin; zero at first.
         state: List<RawState>,
+        /// What the packets of sensors carry; one table for each schema id that is known.
+        packet: List<RawPacket>,
         /// How scores become a verdict.
         output: RawOutput [required],
         /// The golden cases in `golden/`.
@@ -279,6 +281,30 @@ keys! {
         input: Text [required],
         /// Graph output of the last run that becomes it.
         output: Text [required],
+    }
+}
+
+keys! {
+    /// `[[packet]]`
+    RawPacket {
+        /// Schema id in the packet's header.
+        schema: Whole<0, 65_535> [required],
+        /// What the numbers of a sample are, in the packet's order.
+        channel: List<RawPacketChannel> [required],
+    }
+}
+
+keys! {
+    /// `[[packet.channel]]`
+    RawPacketChannel {
+        /// Name of the feature that it is; a name that the model does not know is passed over.
+        name: Text [required],
+        /// Unit once it is scaled; the same as the feature's.
+        unit: Text,
+        /// Multiplies the number in the packet. Default: 1.
+        scale: Number = 1.0,
+        /// Added after that. Default: 0.
+        offset: Number = 0.0,
     }
 }
 

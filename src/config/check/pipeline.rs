@@ -1,37 +1,34 @@
 //! The rules of `[[pipeline]]`: one source, one model, one publication.
 
-use std::num::NonZeroUsize;
-use std::time::Duration;
-
 use toml::Spanned;
 
-use super::{Rules, positive};
+use super::Rules;
+use super::source::ports_at_odds;
 use crate::config::document::{self, Field, Reader, shorten};
-use crate::config::raw::{Kind, RawDecode, RawPipeline, RawPublish, RawSource};
-use crate::config::{Decode, Device, Format, Pipeline, Publish, Source, SourceKind, topic};
-
-/// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
-const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
+use crate::config::raw::{Kind, RawDecode, RawPipeline, RawPublish};
+use crate::config::{Decode, Device, Format, Pipeline, Publish, SourceKind, topic};
 
 /// Pipelines whose publications come back to them through others, and those that take what the device
 /// says of itself: index and complaint. One that feeds itself directly has its complaint already.
 fn circles(pipelines: &[Pipeline], device: &str) -> Vec<(usize, String)> {
-    let source = |pipeline: &Pipeline| {
-        let SourceKind::Mqtt { topic, .. } = &pipeline.source.kind;
-        topic.clone()
+    // A port hears nothing of what is published.
+    let source = |pipeline: &Pipeline| match &pipeline.source.kind {
+        SourceKind::Mqtt { topic, .. } => Some(topic.clone()),
+        SourceKind::Serial(_) => None,
     };
     let feeds = |from: &Pipeline, to: &Pipeline| {
         [&from.publish.topic, &from.publish.error_topic].into_iter().any(|topic| {
             let ours = topic.replace("{device}", device).replace("{pipeline}", &from.name);
-            topic::meet(&ours, &source(to))
+            source(to).is_some_and(|source| topic::meet(&ours, &source))
         })
     };
     let mut found = Vec::new();
     for (index, pipeline) in pipelines.iter().enumerate() {
         for word in ["availability", "stats"] {
             let own = format!("lineside/{device}/{word}");
-            if topic::meet(&own, &source(pipeline)) {
-                let topic = source(pipeline);
+            if let Some(topic) = source(pipeline)
+                && topic::meet(&own, &topic)
+            {
                 let message =
                     format!("topic {topic:?} takes {own}, which this device publishes about itself");
                 found.push((index, message));
@@ -95,7 +92,9 @@ impl Rules<'_, '_> {
             pipelines.push(self.pipeline(raw.get_ref(), device));
         }
         let pipelines: Vec<Pipeline> = pipelines.into_iter().collect::<Option<_>>()?;
-        for (index, message) in circles(&pipelines, &device?.id) {
+        let mut together = circles(&pipelines, &device?.id);
+        together.extend(ports_at_odds(&pipelines));
+        for (index, message) in together {
             self.complain(list[index].get_ref().source.at().unwrap_or(at), message);
         }
         Some(pipelines)
@@ -140,6 +139,7 @@ impl Rules<'_, '_> {
             self.publish(
                 publish,
                 source_topic.as_deref().zip(source_at),
+                serial_names(raw),
                 device.map(|device| device.id.as_str()),
                 name.as_deref(),
             )
@@ -163,73 +163,6 @@ impl Rules<'_, '_> {
             source: source?,
             decode: decode?,
             publish: publish?,
-        })
-    }
-
-    fn source(&mut self, raw: &RawSource, at: usize) -> Option<Source> {
-        let topic = match &raw.topic {
-            Field::Given(topic) => {
-                let faults = topic::filter_faults(topic.get_ref());
-                for fault in &faults {
-                    let seen = shorten(topic.get_ref());
-                    self.complain(topic.span().start, format!("topic {seen:?}: {fault}"));
-                }
-                faults.is_empty().then(|| topic.get_ref().clone())
-            }
-            Field::Absent if raw.kind.value() == Some(&Kind::Mqtt) => {
-                self.complain(
-                    at,
-                    "`topic` is missing in source; name the topic on which frames come, \
-                     such as \"camera/{camera}/frame\"",
-                );
-                None
-            }
-            _ => None,
-        };
-        let id_level = match (&raw.id_level, &topic) {
-            (Field::Given(level), Some(topic))
-                if !topic::names(topic).any(|name| name == level.get_ref()) =>
-            {
-                let message = format!(
-                    "id_level is {:?}, and topic has no level {{{0}}}; name one of its levels",
-                    shorten(level.get_ref())
-                );
-                self.complain(level.span().start, message);
-                None
-            }
-            (Field::Broken, _) => None,
-            (level, _) => Some(level.given().map(|level| level.get_ref().clone())),
-        };
-        let queue_bytes = raw.queue_bytes.value().copied();
-        let max_payload = match (&raw.max_payload_bytes, queue_bytes) {
-            (Field::Given(max), Some(queue)) if *max.get_ref() > queue => {
-                self.complain(
-                    max.span().start,
-                    format!(
-                        "max_payload_bytes is {}, more than queue_bytes ({queue}): such a frame \
-                             would fit nowhere; raise queue_bytes or lower this",
-                        max.get_ref()
-                    ),
-                );
-                None
-            }
-            (Field::Absent, queue) => queue.map(|queue| queue.min(MAX_PAYLOAD_BYTES)),
-            (max, _) => max.value().copied(),
-        };
-        Some(Source {
-            kind: match raw.kind.value()? {
-                Kind::Mqtt => SourceKind::Mqtt { topic: topic?, qos: *raw.qos.value()? },
-            },
-            queue_frames: positive(&raw.queue_frames)?,
-            queue_bytes: positive(&raw.queue_bytes)?,
-            when_full: *raw.when_full.value()?,
-            stale_after: match &raw.stale_after_ms {
-                Field::Broken => return None,
-                ms => ms.value().map(|ms| Duration::from_millis(*ms)),
-            },
-            max_payload_bytes: NonZeroUsize::new(usize::try_from(max_payload?).unwrap_or(usize::MAX))?,
-            max_sources: positive(&raw.max_sources)?,
-            id_level: id_level?,
         })
     }
 
@@ -308,6 +241,7 @@ impl Rules<'_, '_> {
         &mut self,
         raw: &RawPublish,
         source: Option<(&str, usize)>,
+        serial_names: Option<&'static [&'static str]>,
         device: Option<&str>,
         pipeline: Option<&str>,
     ) -> Option<Publish> {
@@ -319,7 +253,10 @@ impl Rules<'_, '_> {
             }),
             written => written.value().cloned(),
         };
-        let names: Vec<&str> = source.map(|(topic, _)| topic::names(topic).collect()).unwrap_or_default();
+        let names: Vec<&str> = match serial_names {
+            Some(names) => names.to_vec(),
+            None => source.map(|(topic, _)| topic::names(topic).collect()).unwrap_or_default(),
+        };
         let mut good = true;
         for (field, key, text) in [
             (&raw.topic, "topic", topic.as_deref()),
@@ -329,7 +266,7 @@ impl Rules<'_, '_> {
             let mut faults = Vec::new();
             if field.at().is_some() {
                 faults = topic::publish_faults(text, &names);
-                if source.is_none() {
+                if source.is_none() && serial_names.is_none() {
                     // Without the source's topic its names are not known, and it has its own complaint.
                     faults.retain(|fault| !fault.contains("no level of the source"));
                 }
@@ -365,6 +302,18 @@ impl Rules<'_, '_> {
             qos: *raw.qos.value()?,
             retain: *raw.retain.value()?,
         })
+    }
+}
+
+/// Names that a serial source gives to publish topics; `None`: it is not serial.
+fn serial_names(raw: &RawPipeline) -> Option<&'static [&'static str]> {
+    let (_, source) = raw.source.table()?;
+    let is_packet =
+        raw.decode.table().is_some_and(|(_, decode)| decode.format.value() == Some(&Format::Packet));
+    match source.kind.value()? {
+        Kind::Serial if is_packet => Some(&["port", "sensor"]),
+        Kind::Serial => Some(&["port"]),
+        Kind::Mqtt => None,
     }
 }
 
@@ -417,6 +366,7 @@ pub(crate) fn band(
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::time::Duration;
 
     use super::*;
     use crate::config::{Config, Qos, UnknownFields, WhenFull};
@@ -479,8 +429,7 @@ mod tests {
         assert_eq!(made.decode.max_pixels, 64_000_000);
         assert_eq!(made.decode.unknown_fields, UnknownFields::Refuse);
         assert_eq!((made.threshold, made.uncertain), (None, None));
-        let SourceKind::Mqtt { qos, .. } = made.source.kind;
-        assert_eq!(qos, Qos::AtLeastOnce);
+        assert!(matches!(made.source.kind, SourceKind::Mqtt { qos: Qos::AtLeastOnce, .. }));
     }
 
     #[test]

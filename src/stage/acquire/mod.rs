@@ -7,6 +7,7 @@
 pub mod identity;
 pub mod memory;
 pub mod mqtt;
+pub mod serial;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -66,6 +66,16 @@ pub enum DecodeError {
         /// The missing feature that resembles it most.
         missing: Option<String>,
     },
+    /// A packet of a schema that the card does not name.
+    #[error(
+        "schema {schema} is not known to the card ({known}); add a [[packet]] to model.toml, or take other sensors (`sensors`)"
+    )]
+    UnknownSchema {
+        /// In the packet's header.
+        schema: u16,
+        /// What the card knows, in words.
+        known: String,
+    },
     /// A feature without a value, and the card has nothing to put in its place.
     #[error("feature `{feature}` is {how}{}; send it, or give the card an `impute` for it",
             row.map(|row| format!(" in row {row}")).unwrap_or_default())]
@@ -89,6 +99,7 @@ impl DecodeError {
             Self::WrongChannels { .. } => Reason::WrongChannels,
             Self::WrongLength { .. } | Self::WrongBytes { .. } => Reason::WrongLength,
             Self::UnknownField { .. } => Reason::UnknownFeature,
+            Self::UnknownSchema { .. } => Reason::UnknownSchema,
             Self::MissingFeature { .. } => Reason::MissingFeature,
         }
     }

@@ -9,9 +9,11 @@
 
 mod csv;
 mod error;
+pub mod framing;
 mod image;
 mod jpeg;
 mod json;
+mod packet;
 mod raw;
 mod time;
 
@@ -20,7 +22,7 @@ use std::collections::HashMap;
 pub use error::DecodeError;
 
 use crate::base::{Content, UnixMicros};
-use crate::config::card::{Channel, Features};
+use crate::config::card::{Channel, Features, PacketSchema};
 use crate::config::{Decode, Format, UnknownFields};
 
 /// A payload, understood.
@@ -42,6 +44,7 @@ pub struct Decoder {
     extras: Extras,
     separator: Option<char>,
     max_pixels: u64,
+    packets: Vec<PacketSchema>,
     json: json::Scratch,
 }
 
@@ -50,7 +53,7 @@ impl Decoder {
     pub fn new(decode: &Decode, features: &Features) -> Decoder {
         Decoder {
             format: decode.format,
-            columns: Columns::of(channels(features)),
+            columns: Columns::of(features.columns()),
             extras: Extras {
                 id_field: decode.id_field.clone(),
                 time_field: decode.time_field.clone(),
@@ -58,8 +61,14 @@ impl Decoder {
             },
             separator: decode.separator,
             max_pixels: decode.max_pixels,
+            packets: Vec::new(),
             json: json::Scratch::default(),
         }
+    }
+
+    /// With the packets that the card knows.
+    pub fn with_packets(self, packets: &[PacketSchema]) -> Decoder {
+        Decoder { packets: packets.to_vec(), ..self }
     }
 
     /// Understands one payload.
@@ -79,6 +88,7 @@ impl Decoder {
             Format::Csv => csv::decode(payload, &self.columns, &self.extras, self.separator)?,
             Format::F32le => (raw::f32le(payload, &self.columns)?, None, None),
             Format::I16le => (raw::i16le(payload, &self.columns)?, None, None),
+            Format::Packet => (packet::decode(payload, &self.columns, &self.packets)?, None, None),
         };
         Ok(Decoded { content: Content::Rows(rows), frame_id, time })
     }
@@ -95,6 +105,7 @@ pub fn compatible(decode: &Decode, features: &Features) -> Result<(), String> {
         Format::Csv => "csv",
         Format::F32le => "f32le",
         Format::I16le => "i16le",
+        Format::Packet => "packet",
     };
     let wants = match features {
         Features::Image(_) => "pictures",
@@ -104,7 +115,7 @@ pub fn compatible(decode: &Decode, features: &Features) -> Result<(), String> {
     if (decode.format == Format::Image) != matches!(features, Features::Image(_)) {
         let remedy = match features {
             Features::Image(_) => "set format = \"image\"",
-            _ => "set format to json, csv, f32le or i16le, or choose a model for pictures",
+            _ => "set format to json, csv, f32le, i16le or packet, or choose a model for pictures",
         };
         return Err(format!("format = \"{format}\", but the model decides on {wants}; {remedy}"));
     }
@@ -114,7 +125,7 @@ pub fn compatible(decode: &Decode, features: &Features) -> Result<(), String> {
         if !matches!(decode.format, Format::Json | Format::Csv) {
             return Err(format!("{key} = \"{field}\", but format = \"{format}\" has no named fields"));
         }
-        if channels(features).iter().any(|channel| channel.name == *field) {
+        if features.columns().iter().any(|channel| channel.name == *field) {
             return Err(format!("{key} = \"{field}\", but `{field}` is a feature of the model"));
         }
     }
@@ -132,14 +143,6 @@ pub fn compatible(decode: &Decode, features: &Features) -> Result<(), String> {
         return Err(format!("separator = {separator:?} cannot stand between numbers"));
     }
     Ok(())
-}
-
-fn channels(features: &Features) -> &[Channel] {
-    match features {
-        Features::Image(_) => &[],
-        Features::Window(window) => &window.channels,
-        Features::Table(table) => &table.columns,
-    }
 }
 
 /// The card's columns, as decoding needs them.

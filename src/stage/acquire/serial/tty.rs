@@ -1,0 +1,343 @@
+//! A serial port opened: found, locked, set up; and what its driver counts.
+//!
+//! Promise: whoever cannot open it is told what to do about it; two programs never read one port; what
+//! the driver refused of the settings is said. Reads never wait: waiting is `poll`'s.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::termios::{
+    ControlModes, InputModes, OptionalActions, SpecialCodeIndex, Termios, ioctl_tiocexcl, tcgetattr,
+    tcsetattr,
+};
+
+use super::pattern::{self, NotOne};
+use crate::config::serial::{FlowControl, Line, Parity};
+
+/// Why a port cannot be had now. All of these may pass: a cable is plugged in, a program ends.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// No such path, or no match of the pattern.
+    #[error("there is no {port}; is the adapter plugged in?{}", known(.others))]
+    Absent {
+        /// As configured.
+        port: String,
+        /// Ports that are there.
+        others: Vec<PathBuf>,
+    },
+    /// The pattern matches several ports.
+    #[error("{port} matches {}; write the pattern so that one port is left", pattern::list(.found))]
+    Several {
+        /// As configured.
+        port: String,
+        /// What it matches.
+        found: Vec<PathBuf>,
+    },
+    /// Permission denied.
+    #[error("no permission to open {}{}", .path.display(), .group.as_ref().map_or_else(
+        || "; it belongs to another user".into(),
+        |group| format!("; it belongs to group {group}: `sudo usermod -aG {group} USER`, then log in again or restart the service")
+    ))]
+    Permission {
+        /// The port.
+        path: PathBuf,
+        /// The group that may.
+        group: Option<String>,
+    },
+    /// Another program has it.
+    #[error("{} is in use by another program; `fuser -v {}` names it", .path.display(), .path.display())]
+    Busy {
+        /// The port.
+        path: PathBuf,
+    },
+    /// A file, a pipe, a disk.
+    #[error("{} is no serial port", .0.display())]
+    NotATty(PathBuf),
+    /// The driver does not take the settings.
+    #[error("{} does not take {what}", path.display())]
+    Settings {
+        /// The port.
+        path: PathBuf,
+        /// Which settings.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else.
+    #[error("cannot open {}", path.display())]
+    Other {
+        /// The port.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+fn known(others: &[PathBuf]) -> String {
+    if others.is_empty() { String::new() } else { format!(" There is {}", pattern::list(others)) }
+}
+
+/// An open port.
+#[derive(Debug)]
+pub struct Tty {
+    file: File,
+    /// What it turned out to be.
+    pub path: PathBuf,
+    /// What the driver quietly did otherwise than asked, in words.
+    pub notes: Vec<String>,
+}
+
+impl Tty {
+    /// Finds, opens, locks and sets up `port`, a path or a pattern.
+    pub fn open(port: &str, line: &Line) -> Result<Tty, OpenError> {
+        let path = pattern::find(port).map_err(|why| match why {
+            NotOne::None => OpenError::Absent { port: port.into(), others: pattern::known_ports() },
+            NotOne::Several(found) => OpenError::Several { port: port.into(), found },
+        })?;
+        // Not our controlling terminal, and no waiting for a modem's carrier.
+        let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits() as i32;
+        let file =
+            OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).map_err(|source| {
+                let errno = Errno::from_io_error(&source);
+                match source.kind() {
+                    io::ErrorKind::NotFound => {
+                        OpenError::Absent { port: port.into(), others: pattern::known_ports() }
+                    }
+                    // A driver whose adapter has just gone.
+                    _ if errno == Some(Errno::NXIO) || errno == Some(Errno::NODEV) => {
+                        OpenError::Absent { port: port.into(), others: pattern::known_ports() }
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        OpenError::Permission { group: group_of(&path), path: path.clone() }
+                    }
+                    io::ErrorKind::ResourceBusy => OpenError::Busy { path: path.clone() },
+                    io::ErrorKind::IsADirectory => OpenError::NotATty(path.clone()),
+                    _ => OpenError::Other { path: path.clone(), source },
+                }
+            })?;
+        let Ok(mut termios) = tcgetattr(&file) else { return Err(OpenError::NotATty(path)) };
+        // Against other careful programs, root's included; and, with the kernel's own lock, against
+        // careless ones.
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Err(OpenError::Busy { path }),
+            Err(TryLockError::Error(source)) => return Err(OpenError::Other { path, source }),
+        }
+        ioctl_tiocexcl(&file)
+            .map_err(|errno| OpenError::Other { path: path.clone(), source: errno.into() })?;
+        let refused = |what: String| {
+            let path = path.clone();
+            move |errno: Errno| OpenError::Settings { path, what, source: errno.into() }
+        };
+        prepare(&mut termios, line).map_err(refused(format!("{} baud", line.baud)))?;
+        tcsetattr(&file, OptionalActions::Now, &termios).map_err(refused(in_words(line)))?;
+        let taken = tcgetattr(&file).map_err(refused(in_words(line)))?;
+        if line.rs485 {
+            rs485(&file).map_err(|source| OpenError::Settings {
+                path: path.clone(),
+                what: "rs485 = true; an adapter that switches its transceiver by itself needs rs485 = false"
+                    .into(),
+                source,
+            })?;
+        }
+        let notes = differences(&termios, &taken);
+        Ok(Tty { file, path, notes })
+    }
+
+    /// The file behind it, to read, write and wait for.
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// What the driver has counted since it was loaded; `None`: it does not count.
+    pub fn line_counts(&self) -> Option<LineCounts> {
+        line_counts(&self.file)
+    }
+}
+
+/// `115200 8N1`
+pub fn in_words(line: &Line) -> String {
+    let parity = match line.parity {
+        Parity::None => 'N',
+        Parity::Even => 'E',
+        Parity::Odd => 'O',
+    };
+    format!("{} {}{parity}{}", line.baud, line.data_bits, line.stop_bits)
+}
+
+fn prepare(termios: &mut Termios, line: &Line) -> Result<(), Errno> {
+    termios.make_raw();
+    let size = match line.data_bits {
+        5 => ControlModes::CS5,
+        6 => ControlModes::CS6,
+        7 => ControlModes::CS7,
+        _ => ControlModes::CS8,
+    };
+    let control = &mut termios.control_modes;
+    control.remove(ControlModes::CSIZE);
+    control.insert(size | ControlModes::CREAD | ControlModes::CLOCAL);
+    control.set(ControlModes::CSTOPB, line.stop_bits == 2);
+    control.set(ControlModes::PARENB, line.parity != Parity::None);
+    control.set(ControlModes::PARODD, line.parity == Parity::Odd);
+    control.set(ControlModes::CRTSCTS, line.flow == FlowControl::Hardware);
+    let input = &mut termios.input_modes;
+    // A character with a wrong parity bit is dropped and counted by the driver; its frame is then
+    // refused like any other damaged one.
+    input.set(InputModes::INPCK, line.parity != Parity::None);
+    input.set(InputModes::IGNPAR, line.parity != Parity::None);
+    input.set(InputModes::IXON | InputModes::IXOFF, line.flow == FlowControl::Software);
+    // So that a read without data says so, and 0 bytes mean that the line was hung up.
+    termios.special_codes[SpecialCodeIndex::VMIN] = 1;
+    termios.special_codes[SpecialCodeIndex::VTIME] = 0;
+    termios.set_speed(line.baud)
+}
+
+/// What the driver set otherwise, in words.
+fn differences(asked: &Termios, taken: &Termios) -> Vec<String> {
+    let mut notes = Vec::new();
+    let (want, got) = (asked.input_speed(), taken.input_speed());
+    // A UART samples the middle of a bit; beyond some percent it samples the next one.
+    if got != 0 && want.abs_diff(got) > want / 40 {
+        notes.push(format!("runs at {got} baud instead of {want}"));
+    }
+    let differs = |modes: ControlModes| (asked.control_modes ^ taken.control_modes).intersects(modes);
+    for (modes, name) in [
+        (ControlModes::CSIZE, "data_bits"),
+        (ControlModes::PARENB | ControlModes::PARODD, "parity"),
+        (ControlModes::CSTOPB, "stop_bits"),
+        (ControlModes::CRTSCTS, "flow = \"hardware\""),
+    ] {
+        if differs(modes) {
+            notes.push(format!("does not do the {name} that was asked for"));
+        }
+    }
+    notes
+}
+
+/// The name of the group that a file belongs to.
+fn group_of(path: &Path) -> Option<String> {
+    let id = std::fs::metadata(path).ok()?.gid();
+    let groups = std::fs::read_to_string("/etc/group").ok()?;
+    groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    })
+}
+
+/// What a driver has counted since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LineCounts {
+    /// Characters with a stop bit that was none.
+    pub framing: u32,
+    /// Bytes lost in the hardware.
+    pub overrun: u32,
+    /// Characters with a wrong parity bit.
+    pub parity: u32,
+    /// Breaks.
+    pub breaks: u32,
+    /// Bytes lost in the kernel.
+    pub buffer_overrun: u32,
+}
+
+#[cfg(target_os = "linux")]
+mod linux {
+    //! Two requests for which no library has a safe door.
+    #![expect(unsafe_code, reason = "TIOCGICOUNT and TIOCSRS485 are reached by ioctl alone")]
+
+    use super::{Errno, File, LineCounts, io};
+    use rustix::ioctl::{Getter, Setter, ioctl};
+
+    // asm-generic/ioctls.h; the boards' architectures (x86, ARM) share it.
+    const TIOCGICOUNT: u32 = 0x545d;
+    const TIOCSRS485: u32 = 0x542f;
+    // serial.h: enabled, and RTS high while sending.
+    const SER_RS485_ENABLED: u32 = 1;
+    const SER_RS485_RTS_ON_SEND: u32 = 1 << 1;
+
+    pub(super) fn line_counts(file: &File) -> Option<LineCounts> {
+        // serial_icounter_struct: cts dsr rng dcd rx tx frame overrun parity brk buf_overrun, 9 spare.
+        // SAFETY: the kernel writes that structure of 20 ints, which this array has room for.
+        let counts: Result<[i32; 20], Errno> =
+            unsafe { ioctl(file, Getter::<{ TIOCGICOUNT as _ }, [i32; 20]>::new()) };
+        let [.., framing, overrun, parity, breaks, buffer_overrun] = counts.ok()?[..11] else { return None };
+        Some(LineCounts {
+            framing: framing as u32,
+            overrun: overrun as u32,
+            parity: parity as u32,
+            breaks: breaks as u32,
+            buffer_overrun: buffer_overrun as u32,
+        })
+    }
+
+    pub(super) fn rs485(file: &File) -> io::Result<()> {
+        // serial_rs485: flags, delay before and after sending in milliseconds, 5 spare.
+        let settings: [u32; 8] = [SER_RS485_ENABLED | SER_RS485_RTS_ON_SEND, 0, 0, 0, 0, 0, 0, 0];
+        // SAFETY: the kernel reads that structure of 8 words, which this array is.
+        unsafe { ioctl(file, Setter::<{ TIOCSRS485 as _ }, [u32; 8]>::new(settings)) }.map_err(Into::into)
+    }
+}
+
+#[cfg(target_os = "linux")]
+use linux::{line_counts, rs485};
+
+#[cfg(not(target_os = "linux"))]
+fn line_counts(_: &File) -> Option<LineCounts> {
+    None
+}
+
+#[cfg(not(target_os = "linux"))]
+fn rs485(_: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: Line = Line {
+        baud: 115_200,
+        data_bits: 8,
+        parity: Parity::None,
+        stop_bits: 1,
+        flow: FlowControl::None,
+        rs485: false,
+    };
+
+    #[test]
+    fn what_is_no_port_says_what_it_is_instead() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let error = Tty::open(folder.path().join(name).to_str().unwrap(), &LINE).unwrap_err();
+            error.to_string()
+        };
+        assert!(open("absent").contains("is the adapter plugged in?"), "{}", open("absent"));
+        std::fs::write(folder.path().join("file"), "x").unwrap();
+        assert!(open("file").ends_with("file is no serial port"), "{}", open("file"));
+        std::fs::create_dir(folder.path().join("folder")).unwrap();
+        assert!(open("folder").ends_with("folder is no serial port"), "{}", open("folder"));
+        assert!(open("f*").contains("matches") && open("f*").contains("file"), "{}", open("f*"));
+        assert!(Tty::open("/dev/null", &LINE).unwrap_err().to_string().contains("is no serial port"));
+    }
+
+    #[test]
+    fn the_group_that_may_is_named() {
+        let group = group_of(Path::new("/etc/passwd"));
+        assert_eq!(group.as_deref(), Some("root"));
+        let denied = OpenError::Permission { path: "/dev/ttyUSB0".into(), group: Some("dialout".into()) };
+        assert!(denied.to_string().contains("usermod -aG dialout USER"));
+    }
+
+    #[test]
+    fn a_line_is_written_as_people_write_it() {
+        assert_eq!(in_words(&LINE), "115200 8N1");
+        assert_eq!(
+            in_words(&Line { data_bits: 7, parity: Parity::Even, stop_bits: 2, ..LINE }),
+            "115200 7E2"
+        );
+    }
+}

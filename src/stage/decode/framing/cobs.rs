@@ -1,0 +1,155 @@
+//! Consistent Overhead Byte Stuffing (Cheshire and Baker, 1999): a zero ends a frame and stands
+//! nowhere else.
+//!
+//! Promise: a receiver finds the next frame at the next zero, whatever came before. Empty frames (two
+//! zeros in a row) are passed over, so a sender may put a zero in front of a frame as well: one bad
+//! byte then costs one frame. Overhead: one byte, one more for each 254 without a zero, and the zero.
+
+use super::checksum::{Checksum, LONGEST_BYTES};
+use super::{Deframe, EncodeError, Step, WireError};
+
+/// Bytes that `encode` needs at most for `body` bytes, checksum included in the count.
+pub const fn encoded_bytes(body: usize) -> usize {
+    body + body / 254 + 2
+}
+
+/// Writes `body` and its checksum as one frame, zero at its end; gives the bytes written.
+pub fn encode(body: &[u8], checksum: &impl Checksum, out: &mut [u8]) -> Result<usize, EncodeError> {
+    let mut sum = [0; LONGEST_BYTES];
+    let sum = &mut sum[..checksum.bytes()];
+    checksum.write(body, sum);
+    // Where the current run's length goes, once it is known.
+    let mut code_at = 0;
+    let mut at = 1;
+    for &byte in body.iter().chain(&*sum) {
+        if at - code_at == 255 {
+            *out.get_mut(code_at).ok_or(EncodeError::NoRoom)? = 255;
+            code_at = at;
+            at += 1;
+        }
+        if byte == 0 {
+            *out.get_mut(code_at).ok_or(EncodeError::NoRoom)? = (at - code_at) as u8;
+            code_at = at;
+        } else {
+            *out.get_mut(at).ok_or(EncodeError::NoRoom)? = byte;
+        }
+        at += 1;
+    }
+    *out.get_mut(code_at).ok_or(EncodeError::NoRoom)? = (at - code_at) as u8;
+    *out.get_mut(at).ok_or(EncodeError::NoRoom)? = 0;
+    Ok(at + 1)
+}
+
+/// Decodes as bytes come; `buf` holds the longest body with its checksum.
+#[derive(Debug)]
+pub struct Deframer<C, B> {
+    checksum: C,
+    buf: B,
+    state: State,
+    /// Bytes decoded so far.
+    len: usize,
+    /// Bytes of this run that are still to come.
+    run: u8,
+    /// A zero stands between this run and the next.
+    zero_after: bool,
+    /// Bytes of the stream taken so far; wraps.
+    taken: u32,
+    began: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Between two frames.
+    Between,
+    Inside,
+    /// The frame is lost; its zero ends it.
+    Skipping(WireError),
+}
+
+impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframer<C, B> {
+    /// A receiver of frames with `checksum`, at most as long as `buf`.
+    pub const fn new(checksum: C, buf: B) -> Self {
+        Self { checksum, buf, state: State::Between, len: 0, run: 0, zero_after: false, taken: 0, began: 0 }
+    }
+
+    /// Appends decoded bytes; what does not fit makes the frame a lost one.
+    fn append(&mut self, bytes: &[u8]) {
+        let end = self.len + bytes.len();
+        match self.buf.as_mut().get_mut(self.len..end) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                self.len = end;
+            }
+            None => {
+                self.state = State::Skipping(WireError::Overlong { capacity: self.buf.as_ref().len() });
+            }
+        }
+    }
+
+    /// The frame's zero came.
+    fn finish(&mut self) -> Result<usize, WireError> {
+        let state = core::mem::replace(&mut self.state, State::Between);
+        if let State::Skipping(why) = state {
+            return Err(why);
+        }
+        if self.run > 0 {
+            return Err(WireError::Malformed);
+        }
+        let bytes = self.len;
+        let Some(body) = bytes.checked_sub(self.checksum.bytes()) else {
+            return Err(WireError::Short { bytes });
+        };
+        let (covered, sum) = self.buf.as_ref()[..bytes].split_at(body);
+        if self.checksum.holds(covered, sum) { Ok(body) } else { Err(WireError::Checksum { bytes }) }
+    }
+}
+
+impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
+    fn push<'i>(&mut self, input: &'i [u8]) -> Step<'_, 'i> {
+        let mut rest = input;
+        while let Some((&byte, after)) = rest.split_first() {
+            if byte == 0 {
+                rest = after;
+                self.taken = self.taken.wrapping_add(1);
+                if self.state == State::Between {
+                    continue;
+                }
+                return match self.finish() {
+                    Ok(body) => Step::Frame { body: &self.buf.as_ref()[..body], began: self.began, rest },
+                    Err(why) => Step::Bad { why, rest },
+                };
+            }
+            if self.state == State::Between {
+                (self.state, self.len, self.run, self.zero_after) = (State::Inside, 0, 0, false);
+                self.began = self.taken;
+            }
+            let used = if self.state != State::Inside {
+                rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len())
+            } else if self.run == 0 {
+                if self.zero_after {
+                    self.append(&[0]);
+                }
+                self.run = byte - 1;
+                self.zero_after = byte < 255;
+                1
+            } else {
+                let reach = rest.len().min(self.run as usize);
+                let used = rest[..reach].iter().position(|&byte| byte == 0).unwrap_or(reach);
+                self.append(&rest[..used]);
+                self.run -= used as u8;
+                used
+            };
+            rest = &rest[used..];
+            self.taken = self.taken.wrapping_add(used as u32);
+        }
+        Step::NeedMore
+    }
+
+    fn idle(&mut self) {
+        // A zero will come, or the sensor is gone; either way nothing later is lost by waiting.
+    }
+
+    fn is_midway(&self) -> bool {
+        self.state != State::Between
+    }
+}
