@@ -22,7 +22,7 @@ use bytes::Bytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-use super::{Arrival, Intake};
+use super::{Arrival, Intake, identity};
 use crate::base::counters::PortCounters;
 use crate::base::words::in_words;
 use crate::base::{Clock, Frame, Identity, Micros, Origin, SystemClock, UnixMicros};
@@ -106,6 +106,11 @@ impl Settlement for Unsettled {
     fn expect_more(&self, _: Receipt, extra: usize) {
         self.frames.fetch_add(extra as u64, Ordering::AcqRel);
     }
+
+    fn left(&self, receipt: Receipt) {
+        // A wire delivers nothing again: the port must not wait for it for ever.
+        self.settled(receipt);
+    }
 }
 
 /// Turns what was heard into arrivals, and arrivals into queued frames.
@@ -129,7 +134,7 @@ impl Desk {
         let acquired_at =
             UnixMicros(SystemClock.wall().0.saturating_sub(now.since(began).as_micros() as u64));
         self.delivery = self.delivery.wrapping_add(1);
-        let identity = Identity { delivery: self.delivery, redelivered: false };
+        let identity = Identity { delivery: self.delivery, redelivered: false, key: 0 };
         let origin = self.origin(heard.sensor);
         let payload = Bytes::copy_from_slice(heard.payload);
         let mut wanted = false;
@@ -165,7 +170,7 @@ impl Desk {
             None => Ticket::none(),
             Some(unsettled) => {
                 unsettled.frames.fetch_add(1, Ordering::AcqRel);
-                Ticket::new(unsettled.clone(), Receipt { epoch: 0, sequence: self.delivery })
+                Ticket::new(unsettled.clone(), Receipt { delivery: self.delivery })
             }
         }
     }
@@ -243,9 +248,7 @@ impl<T: Talk> SerialSource<T> {
             intake,
             counters,
             origins: Vec::new(),
-            // The date in microseconds: two starts of one device never share a number, unless its
-            // clock is set back to the very microsecond.
-            delivery: SystemClock.wall().0 << 8,
+            delivery: identity::random(),
             unsettled,
             held: VecDeque::new(),
         };
