@@ -133,7 +133,7 @@ impl SyncWord {
         let digits: Vec<u32> =
             text.chars().filter(|c| !c.is_whitespace()).map(|c| c.to_digit(16)).collect::<Option<_>>()?;
         let len = digits.len() / 2;
-        if digits.is_empty() || digits.len() % 2 != 0 || len > Self::LONGEST {
+        if digits.is_empty() || !digits.len().is_multiple_of(2) || len > Self::LONGEST {
             return None;
         }
         let mut bytes = [0; Self::LONGEST];
