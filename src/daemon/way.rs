@@ -79,7 +79,9 @@ impl Pipeline {
     /// The name under which an origin's frames share windows and states: its topic, without what differs
     /// from frame to frame.
     fn origin_name(&self, origin: &Origin) -> Arc<str> {
-        let config::SourceKind::Mqtt { topic, .. } = &self.config.source.kind;
+        let config::SourceKind::Mqtt { topic, .. } = &self.config.source.kind else {
+            return origin.name.clone();
+        };
         let Some(id_level) = &self.config.source.id_level else { return origin.name.clone() };
         let wanted = format!("{{{id_level}}}");
         let place = topic.split('/').position(|level| level == wanted);

@@ -110,7 +110,8 @@ impl Rules<'_, '_> {
     fn only_of_one_kind(&mut self, raw: &RawSource, kind: Option<Kind>) {
         let mqtt = [
             ("topic", raw.topic.at()),
-            ("qos", raw.qos.at()), ("id_level", raw.id_level.at()),
+            ("qos", raw.qos.at()),
+            ("id_level", raw.id_level.at()),
             ("max_payload_bytes", raw.max_payload_bytes.at()),
         ];
         let serial = [
