@@ -129,8 +129,8 @@ pub fn compatible(decode: &Decode, features: &Features) -> Result<(), String> {
             return Err(format!("{key} = \"{field}\", but `{field}` is a feature of the model"));
         }
     }
-    if matches!(decode.format, Format::F32le | Format::I16le)
-        && let Some(channel) = channels(features).iter().find(|channel| !channel.words.is_empty())
+    if matches!(decode.format, Format::F32le | Format::I16le | Format::Packet)
+        && let Some(channel) = features.columns().iter().find(|channel| !channel.words.is_empty())
     {
         return Err(format!("format = \"{format}\", but `{}` is one of several words", channel.name));
     }
