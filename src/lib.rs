@@ -17,12 +17,13 @@
 //! # Layers: a module names only what stands to its left
 //!
 //! ```text
-//! base ← config ← {engine, flow} ← {mqtt, outbox} ← stage/* ← observe ← daemon ← demo ← cli
+//! base ← modbus ← config ← {engine, flow} ← {mqtt, outbox} ← stage/* ← observe ← daemon ← demo ← cli
 //! ```
 //!
 //! | module | is | without the `daemon` feature |
 //! |---|---|---|
 //! | [`base`] | the words of the design as types: frame, features, scores, prediction, reasons, counters | `core`; most of it with the `alloc` feature |
+//! | [`modbus`] | the protocol as a pure machine: a master that asks, a listener that overhears | `core`, with the `alloc` feature |
 //! | `config` | TOML and cards, as written and as meant | – |
 //! | `engine` | the only place that names tract: folder → verified bytes → optimised graph → session | – |
 //! | `flow` | bounded queues, backoff, shutdown | – |
@@ -53,6 +54,8 @@ pub mod demo;
 pub mod engine;
 #[cfg(feature = "daemon")]
 pub mod flow;
+#[cfg(feature = "alloc")]
+pub mod modbus;
 #[cfg(feature = "daemon")]
 pub mod mqtt;
 #[cfg(feature = "daemon")]

@@ -8,8 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// From left to right; names in one group do not know each other.
-const LAYERS: [&[&str]; 9] = [
+const LAYERS: [&[&str]; 10] = [
     &["base"],
+    &["modbus"],
     &["config"],
     &["engine", "flow"],
     &["mqtt", "outbox"],

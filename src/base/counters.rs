@@ -5,6 +5,11 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::Reason;
+pub use modbus::{ModbusCounters, ModbusFault};
+pub use write_back::WriteLoss;
+
+mod modbus;
+mod write_back;
 
 /// A number that only rises.
 #[derive(Debug, Default)]
@@ -81,6 +86,9 @@ pub struct PipelineCounters {
     pub sources_evicted: Counter,
     /// Windows begun anew because of a gap in time.
     pub gaps: Counter,
+    /// Verdicts written to a port; where the other side confirms: confirmed.
+    pub written_back: Counter,
+    write_losses: [Counter; WriteLoss::ALL.len()],
     losses: [Counter; Reason::ALL.len()],
 }
 
@@ -88,6 +96,11 @@ impl PipelineCounters {
     /// The counter of frames that got no prediction for `reason`.
     pub fn lost(&self, reason: Reason) -> &Counter {
         &self.losses[reason as usize]
+    }
+
+    /// The counter of verdicts that were not written to a port for this reason.
+    pub fn write_lost(&self, why: WriteLoss) -> &Counter {
+        &self.write_losses[why as usize]
     }
 
     /// All frames without a prediction.

@@ -4,8 +4,10 @@
 //! change, names what it saw and what would do, and holds its tongue about keys that are broken
 //! already.
 
+mod modbus;
 mod pipeline;
 mod source;
+mod write_back;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -436,8 +438,12 @@ mod tests {
         for i in (0..lines.len()).filter(|i| is_key(lines[*i])) {
             let mut lines: Vec<String> = lines.iter().map(ToString::to_string).collect();
             lines[i].remove(0);
-            if lines[i].starts_with("listen") {
-                lines[i - 1].remove(0);
+            // With the header of its table, where that is commented out as well.
+            let header = (0..i).rev().find(|above| lines[*above].trim_start_matches('#').starts_with('['));
+            if let Some(header) = header
+                && lines[header].starts_with('#')
+            {
+                lines[header].remove(0);
             }
             // What belongs to TLS, to a login or to another format is told so, and nothing else is wrong.
             for complaint in parse(&lines.join("\n")).err().iter().flat_map(|all| all.lines()) {
@@ -447,6 +453,8 @@ mod tests {
                     "means something with",
                     "and topic has no level",
                     "is not set",
+                    "is missing in",
+                    "has no register",
                     "password_file etc/run/credentials/mqtt",
                 ];
                 assert!(

@@ -13,12 +13,14 @@ pub mod card;
 mod check;
 pub mod complaint;
 mod document;
+pub mod modbus;
 mod nearest;
 mod raw;
 pub mod schema;
 pub mod serial;
 pub mod topic;
 pub mod world;
+pub mod write_back;
 
 use std::net::SocketAddr;
 use std::num::{NonZeroU64, NonZeroUsize};
@@ -28,8 +30,10 @@ use std::time::Duration;
 pub use board::Board;
 pub use card::Card;
 pub use complaint::{Complaint, Complaints};
+pub use modbus::{Modbus, ModbusRole};
 pub use serial::Serial;
 pub use world::{ThisMachine, World};
+pub use write_back::WriteBack;
 
 /// A configuration with every key explained; it passes its own check.
 pub const EXAMPLE: &str = include_str!("example.toml");
@@ -200,6 +204,8 @@ pub struct Pipeline {
     pub uncertain: Option<(f32, f32)>,
     /// Where predictions go.
     pub publish: Publish,
+    /// Which port hears the verdict as well.
+    pub write_back: Option<WriteBack>,
 }
 
 /// `[pipeline.source]`

@@ -4,6 +4,9 @@
 //! `docs/configuration.md` and the example complete are all made of these tables. Numbers carry their
 //! unit in their names. Rules that join keys are in `check`.
 
+mod modbus;
+mod write_back;
+
 use toml::Spanned;
 use toml::de::DeValue;
 
@@ -11,6 +14,8 @@ use super::document::{Flag, List, Number, Reader, Text, Whole, Written, keys, wo
 use super::serial::{CrcFrom, FlowControl, LengthCounts, Parity};
 use super::{Format, LogFormat, OutboxWhenFull, Qos, UnknownFields, WhenFull};
 use crate::base::wire::ByteOrder;
+pub(crate) use modbus::{RawModbus, RawModbusRegister};
+pub(crate) use write_back::{RawWriteBack, RawWriteValues, WriteAs};
 
 keys! {
     /// A whole file.
@@ -175,6 +180,8 @@ keys! {
         decode: RawDecode [required],
         /// Where predictions go.
         publish: RawPublish = RawPublish::default(),
+        /// Which port hears the verdict as well, so that a PLC or a lamp acts on it without MQTT.
+        write_back: RawWriteBack,
     }
 }
 
@@ -251,6 +258,8 @@ keys! {
         sensors: List<Whole<0, 255>>,
         /// Whether every prediction of what was read is settled before the port is read again.
         durable: Flag = false,
+        /// With framing = "modbus_rtu": what is read, and who asks.
+        modbus: RawModbus,
     }
 }
 
@@ -295,6 +304,7 @@ pub(crate) enum FramingKind {
     Line,
     Length,
     Fixed,
+    ModbusRtu,
 }
 
 words! {
@@ -304,6 +314,7 @@ words! {
         "line" => FramingKind::Line,
         "length" => FramingKind::Length,
         "fixed" => FramingKind::Fixed,
+        "modbus_rtu" => FramingKind::ModbusRtu,
     }
 }
 

@@ -3,21 +3,41 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::Modbus;
 use crate::base::wire::{ByteOrder, CrcName};
 
 /// `[pipeline.source]` with `kind = "serial"`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Serial {
     /// Path, or a pattern with `*`.
     pub port: String,
     /// How bits stand on the wire.
     pub line: Line,
-    /// How frames stand in the stream.
-    pub framing: Framing,
+    /// What is spoken on it.
+    pub wire: Wire,
     /// Packets of these sensors only; `None`: of all.
     pub sensors: Option<Vec<u8>>,
     /// What was read is settled before the port is read again.
     pub durable: bool,
+}
+
+impl Serial {
+    /// `[pipeline.source.modbus]`, where that is spoken.
+    pub fn modbus(&self) -> Option<&Modbus> {
+        match &self.wire {
+            Wire::Modbus(modbus) => Some(modbus),
+            Wire::Frames(_) => None,
+        }
+    }
+}
+
+/// What is spoken on a port.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wire {
+    /// Whoever sends, sends frames.
+    Frames(Framing),
+    /// Registers of Modbus units.
+    Modbus(Modbus),
 }
 
 /// How bits stand on the wire.

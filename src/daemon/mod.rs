@@ -22,11 +22,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
-use crate::base::counters::{LinkCounters, PortCounters};
+use crate::base::counters::{LinkCounters, ModbusCounters, PortCounters};
 use crate::base::words::panic_words;
 use crate::base::{Clock, Micros, Reason, SystemClock};
-use crate::config::{self, Config, Format, SourceKind};
-use crate::flow::{LaneLimits, Lanes, Threads};
+use crate::config::{Config, SourceKind};
+use crate::flow::{LaneLimits, Lanes, Threads, Writes};
 use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::board::BoardView;
 use crate::observe::memory::Memory;
@@ -39,6 +39,7 @@ use crate::stage::acquire::memory::{Memory as RecentFrames, Remembered};
 use crate::stage::acquire::mqtt::{MqttSource, OnTaking, Route};
 use crate::stage::acquire::serial::{self, PortHandle, SerialSource};
 use crate::stage::acquire::{Arrival, Intake};
+use crate::stage::publish::write_back::VerdictWriter;
 use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
 
 pub use boot::BootError;
@@ -86,7 +87,7 @@ struct Shared {
     /// One a worker.
     pulses: Vec<Pulse>,
     /// In the order of the config.
-    ports: Vec<(String, Arc<PortCounters>)>,
+    ports: Vec<(String, Arc<PortCounters>, Option<Arc<ModbusCounters>>)>,
 }
 
 impl Daemon {
@@ -107,7 +108,7 @@ impl Daemon {
             when_full: pipeline.config.source.when_full,
             ordered: pipeline.is_stateful(),
         });
-        let ports = port_settings(&pipelines);
+        let ports = port::ports(pipelines.iter().map(|pipeline| &pipeline.config));
         let mut bells = Vec::new();
         let mut port_handles = Vec::new();
         for _ in &ports {
@@ -150,7 +151,10 @@ impl Daemon {
             intake_link: Arc::default(),
             publish_link: Arc::default(),
             pulses: (0..config.runtime.workers.get()).map(|_| Pulse::default()).collect(),
-            ports: ports.iter().map(|(settings, _)| (settings.port.clone(), Arc::default())).collect(),
+            ports: ports
+                .iter()
+                .map(|port| (port.settings.port.clone(), port.counters.clone(), port.modbus.clone()))
+                .collect(),
         });
 
         let http = match config.http {
@@ -161,10 +165,22 @@ impl Daemon {
                 Some(server.map_err(|source| BootError::Http { address, source })?)
             }
         };
+        let writes: Vec<Option<Arc<Writes>>> = ports
+            .iter()
+            .zip(&port_handles)
+            .map(|(port, handle)| port.writes(&publisher.counters, handle))
+            .collect();
+        let writer = |pipeline: &Arc<Pipeline>| {
+            let write_back = pipeline.config.write_back.clone()?;
+            let port = ports.iter().position(|port| port.settings.port == write_back.port)?;
+            Some(VerdictWriter::new(write_back, pipeline.index, &pipeline.config.name, writes[port].clone()?))
+        };
+        let writers: Vec<Option<VerdictWriter>> = pipelines.iter().map(writer).collect();
         let mut workers = Threads::default();
         for index in 0..config.runtime.workers.get() {
             let way = |pipeline: &Arc<Pipeline>| {
-                Way::new(pipeline.clone(), publisher.clone(), shared.clock_synced.clone())
+                let writer = writers[pipeline.index].clone();
+                Way::new(pipeline.clone(), publisher.clone(), writer, shared.clock_synced.clone())
             };
             let mut ways: Vec<Way> = pipelines.iter().map(way).collect();
             let (lanes, signs) = (lanes.clone(), shared.clone());
@@ -233,17 +249,13 @@ impl Daemon {
         };
 
         let mut port_threads = Threads::default();
-        for (index, (((settings, framing), bell), handle)) in
-            ports.into_iter().zip(bells).zip(&port_handles).enumerate()
+        for (index, (((port, writes), bell), handle)) in
+            ports.into_iter().zip(writes).zip(bells).zip(&port_handles).enumerate()
         {
-            let counters = shared.ports[index].1.clone();
-            let is_packet = settings
-                .routes
-                .iter()
-                .any(|route| pipelines[route.pipeline].config.decode.format == Format::Packet);
-            let listener = port::Listener::new(&framing, is_packet, counters.clone());
+            let talk = port.talk(writes);
+            let (settings, counters) = (port.settings, port.counters);
             let source =
-                SerialSource::new(settings, listener, shared.intake.clone(), counters, handle.clone(), bell);
+                SerialSource::new(settings, talk, shared.intake.clone(), counters, handle.clone(), bell);
             port_threads.spawn(format!("port-{index}"), move || source.run()).map_err(BootError::Thread)?;
         }
 
@@ -448,31 +460,6 @@ fn mqtt_source(
     )
 }
 
-/// Each port of the config once, with everybody who listens to it.
-fn port_settings(pipelines: &[Arc<Pipeline>]) -> Vec<(serial::Settings, config::serial::Framing)> {
-    let mut ports: Vec<(serial::Settings, config::serial::Framing)> = Vec::new();
-    for pipeline in pipelines {
-        let source = &pipeline.config.source;
-        let SourceKind::Serial(serial) = &source.kind else { continue };
-        let route = serial::Route { pipeline: pipeline.index, sensors: serial.sensors.clone() };
-        if let Some((settings, _)) = ports.iter_mut().find(|(settings, _)| settings.port == serial.port) {
-            settings.stale_after = settings.stale_after.into_iter().chain(source.stale_after).min();
-            settings.routes.push(route);
-            continue;
-        }
-        let settings = serial::Settings {
-            port: serial.port.clone(),
-            line: serial.line,
-            max_frame_bytes: serial.framing.max_frame_bytes.get(),
-            stale_after: source.stale_after,
-            durable: serial.durable,
-            routes: vec![route],
-        };
-        ports.push((settings, serial.framing));
-    }
-    ports
-}
-
 fn connection(
     name: &'static str,
     config: &Config,
@@ -548,7 +535,11 @@ impl Shared {
                 .into_iter()
                 .chain([LinkView::of("publish", &self.publish_link)])
                 .collect(),
-            ports: self.ports.iter().map(|(port, counters)| PortView::of(port, counters)).collect(),
+            ports: self
+                .ports
+                .iter()
+                .map(|(port, counters, modbus)| PortView::of(port, counters, modbus.as_deref()))
+                .collect(),
             outbox: OutboxView {
                 depth_predictions: outbox.live as u64 + outbox.stored,
                 bytes: outbox.live_bytes + outbox.stored_bytes,

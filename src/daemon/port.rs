@@ -4,10 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::Micros;
-use crate::base::counters::{BadBytes, PortCounters};
-use crate::config::serial::{self, CrcFrom, FramingKind, LengthCounts};
-use crate::stage::acquire::serial::{Heard, Talk};
-use crate::stage::decode::framing::any::{AnyDeframer, Framing, Kind};
+use crate::base::counters::{BadBytes, ModbusCounters, PipelineCounters, PortCounters, WriteLoss};
+use crate::config::serial::{self, CrcFrom, FramingKind, LengthCounts, Wire};
+use crate::config::write_back::Form;
+use crate::config::{self, Format, ModbusRole, SourceKind};
+use crate::flow::{PortWrite, What, Writes};
+use crate::modbus::wire::MAX_ADU;
+use crate::stage::acquire::serial::modbus::{ModbusListener, ModbusMaster};
+use crate::stage::acquire::serial::{Heard, PortHandle, Route, Settings, Talk};
+use crate::stage::decode::framing::any::{AnyDeframer, Enframer, Framing, Kind};
 use crate::stage::decode::framing::packet;
 use crate::stage::decode::framing::sequence::{Continuity, Sequence, SequenceField};
 use crate::stage::decode::framing::sized::{Counts, Layout, Part, Size};
@@ -48,7 +53,168 @@ pub fn framing(config: &serial::Framing) -> Framing {
     Framing { kind, crc: config.crc, crc_order: config.crc_order, sequence, max_body_bytes }
 }
 
-/// Listens to frames of a framing.
+/// A port, and everybody who reads or writes it.
+pub(super) struct Port {
+    pub(super) settings: Settings,
+    /// `None`: nobody reads it.
+    wire: Option<Wire>,
+    /// The readers' format, where all that comes is packets, or a round is laid out.
+    format: Option<Format>,
+    writers: Vec<Form>,
+    pub(super) counters: Arc<PortCounters>,
+    /// Where Modbus is spoken.
+    pub(super) modbus: Option<Arc<ModbusCounters>>,
+}
+
+/// Each port of the config once: those that are read, then those that are only written.
+pub(super) fn ports<'p>(pipelines: impl Iterator<Item = &'p config::Pipeline> + Clone) -> Vec<Port> {
+    let mut ports: Vec<Port> = Vec::new();
+    for (index, pipeline) in pipelines.clone().enumerate() {
+        let source = &pipeline.source;
+        let SourceKind::Serial(serial) = &source.kind else { continue };
+        let route = Route { pipeline: index, sensors: serial.sensors.clone() };
+        if let Some(port) = ports.iter_mut().find(|port| port.settings.port == serial.port) {
+            let stale_after = &mut port.settings.stale_after;
+            *stale_after = [*stale_after, source.stale_after].into_iter().flatten().min();
+            port.settings.routes.push(route);
+            if pipeline.decode.format == Format::Packet {
+                port.format = Some(Format::Packet);
+            }
+            continue;
+        }
+        let settings = Settings {
+            port: serial.port.clone(),
+            line: serial.line,
+            max_frame_bytes: match &serial.wire {
+                Wire::Frames(framing) => framing.max_frame_bytes.get(),
+                Wire::Modbus(_) => MAX_ADU,
+            },
+            stale_after: source.stale_after,
+            durable: serial.durable,
+            expects_frames: serial.modbus().is_none(),
+            routes: vec![route],
+        };
+        ports.push(Port::new(settings, Some(serial.wire.clone()), Some(pipeline.decode.format)));
+    }
+    for write_back in pipelines.filter_map(|pipeline| pipeline.write_back.as_ref()) {
+        let index =
+            ports.iter().position(|port| port.settings.port == write_back.port).unwrap_or_else(|| {
+                let settings = Settings {
+                    port: write_back.port.clone(),
+                    line: write_back.line.expect("the config knows the line of a port that nobody reads"),
+                    max_frame_bytes: 0,
+                    stale_after: None,
+                    durable: false,
+                    expects_frames: false,
+                    routes: Vec::new(),
+                };
+                ports.push(Port::new(settings, None, None));
+                ports.len() - 1
+            });
+        ports[index].writers.push(write_back.form.clone());
+    }
+    for port in &mut ports {
+        if port.speaks_modbus() {
+            port.modbus = Some(Arc::default());
+        }
+    }
+    ports
+}
+
+impl Port {
+    fn new(settings: Settings, wire: Option<Wire>, format: Option<Format>) -> Self {
+        Self { settings, wire, format, writers: Vec::new(), counters: Arc::default(), modbus: None }
+    }
+
+    fn speaks_modbus(&self) -> bool {
+        let writes = |form: &Form| matches!(form, Form::Coil { .. } | Form::Register { .. });
+        matches!(self.wire, Some(Wire::Modbus(_))) || self.writers.iter().any(writes)
+    }
+
+    /// The queue of those who write to it.
+    pub(super) fn writes(
+        &self,
+        counters: &[Arc<PipelineCounters>],
+        handle: &PortHandle,
+    ) -> Option<Arc<Writes>> {
+        let handle = handle.clone();
+        (!self.writers.is_empty()).then(|| Arc::new(Writes::new(counters.to_vec(), move || handle.wake())))
+    }
+
+    /// What is spoken on it.
+    pub(super) fn talk(&self, writes: Option<Arc<Writes>>) -> Box<dyn Talk> {
+        let Settings { port, line, .. } = &self.settings;
+        let format = self.format.unwrap_or(Format::Json);
+        match (&self.wire, &self.modbus) {
+            (Some(Wire::Frames(framing)), _) => {
+                Box::new(Listener::new(framing, format == Format::Packet, self.counters.clone(), writes))
+            }
+            (Some(Wire::Modbus(modbus)), Some(counters)) if modbus.role == ModbusRole::Listener => {
+                Box::new(ModbusListener::new(port, line, modbus, format, counters.clone()))
+            }
+            (Some(Wire::Modbus(modbus)), Some(counters)) => {
+                Box::new(ModbusMaster::new(port, line, modbus, format, counters.clone(), writes))
+            }
+            (None, Some(counters)) => Box::new(ModbusMaster::new(
+                port,
+                line,
+                &config::Modbus::writes_only(),
+                format,
+                counters.clone(),
+                writes,
+            )),
+            (_, None) => Box::new(Speaker { writes }),
+        }
+    }
+}
+
+/// Writes to a port that nobody reads.
+struct Speaker {
+    writes: Option<Arc<Writes>>,
+}
+
+impl Talk for Speaker {
+    fn opened(&mut self, _: Micros) {}
+
+    fn received(&mut self, _: Micros, _: &[u8], _: &mut dyn FnMut(Heard<'_>)) {}
+
+    fn pump(&mut self, now: Micros, out: &mut Vec<u8>, _: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
+        write_verdicts(self.writes.as_deref(), now, None, out);
+        None
+    }
+}
+
+/// Hands verdicts to the port, one after the other: the next when the one before is on the wire, so that
+/// a port that takes nothing holds one, and the others can still expire.
+fn write_verdicts(
+    writes: Option<&Writes>,
+    now: Micros,
+    mut codec: Option<(&mut Enframer, &mut u16)>,
+    out: &mut Vec<u8>,
+) {
+    let Some(writes) = writes else { return };
+    while out.is_empty() {
+        let Some(PortWrite { pipeline, what, .. }) = writes.take(now) else { return };
+        match (what, &mut codec) {
+            (What::Bytes(bytes), _) => out.extend_from_slice(&bytes),
+            (What::Body(body), Some((enframer, sequence))) => {
+                if enframer.encode(**sequence, &body, out).is_err() {
+                    writes.lost(pipeline, WriteLoss::Refused);
+                    continue;
+                }
+                **sequence = sequence.wrapping_add(1);
+            }
+            // Config sends bodies to ports with a codec only, and Modbus to Modbus.
+            (What::Body(_) | What::Modbus { .. }, _) => {
+                writes.lost(pipeline, WriteLoss::Refused);
+                continue;
+            }
+        }
+        writes.written(pipeline);
+    }
+}
+
+/// Listens to frames of a framing, and answers in it.
 pub struct Listener {
     deframer: AnyDeframer,
     field: SequenceField,
@@ -58,6 +224,10 @@ pub struct Listener {
     idle_reset: Duration,
     heard_at: Micros,
     counters: Arc<PortCounters>,
+    writes: Option<Arc<Writes>>,
+    enframer: Enframer,
+    /// Of the next frame that we send.
+    sequence: u16,
 }
 
 /// One sequence for all frames, or one a sensor.
@@ -79,8 +249,13 @@ impl Sequences {
 }
 
 impl Listener {
-    /// A listener that counts into `counters`.
-    pub fn new(config: &serial::Framing, is_packet: bool, counters: Arc<PortCounters>) -> Self {
+    /// A listener that counts into `counters`, and writes what comes through `writes`.
+    pub fn new(
+        config: &serial::Framing,
+        is_packet: bool,
+        counters: Arc<PortCounters>,
+        writes: Option<Arc<Writes>>,
+    ) -> Self {
         let framing = framing(config);
         // A packet's own number is one of 16 bits, and one for each sensor.
         let counted = if is_packet { SequenceField::U16 } else { framing.sequence };
@@ -92,6 +267,9 @@ impl Listener {
             idle_reset: config.idle_reset,
             heard_at: Micros(0),
             counters,
+            writes,
+            enframer: framing.enframer(),
+            sequence: 0,
         }
     }
 
@@ -152,7 +330,9 @@ impl Talk for Listener {
         self.drain(bytes, hear);
     }
 
-    fn pump(&mut self, now: Micros, _: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
+    fn pump(&mut self, now: Micros, out: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
+        let codec = (&mut self.enframer, &mut self.sequence);
+        write_verdicts(self.writes.as_deref(), now, Some(codec), out);
         if !self.deframer.is_midway() {
             return None;
         }

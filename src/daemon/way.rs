@@ -29,6 +29,7 @@ use crate::stage::infer::{Inference, StateTensors};
 use crate::stage::interpret::{InterpretError, InterpretState, Interpreter};
 use crate::stage::publish::Publisher;
 use crate::stage::publish::payload::{PayloadContext, Unanswered};
+use crate::stage::publish::write_back::VerdictWriter;
 
 /// What all workers share of one pipeline.
 pub struct Pipeline {
@@ -188,6 +189,7 @@ impl WayError {
 pub struct Way {
     pipeline: Arc<Pipeline>,
     publisher: Publisher,
+    writer: Option<VerdictWriter>,
     clock_synced: Arc<AtomicBool>,
     decoder: Decoder,
     featurizer: Featurizer,
@@ -198,14 +200,19 @@ pub struct Way {
 
 impl Way {
     /// Rooms of its own, for one worker thread.
-    pub fn new(pipeline: Arc<Pipeline>, publisher: Publisher, clock_synced: Arc<AtomicBool>) -> Self {
+    pub fn new(
+        pipeline: Arc<Pipeline>,
+        publisher: Publisher,
+        writer: Option<VerdictWriter>,
+        clock_synced: Arc<AtomicBool>,
+    ) -> Self {
         let decoder = Decoder::new(&pipeline.config.decode, &pipeline.card.features)
             .with_packets(&pipeline.card.packets);
         let inference = Inference::new(&pipeline.model, &pipeline.card)
             .expect("boot has held the card against the model");
         let featurizer = pipeline.featurizer.clone();
         let alone = fresh(&pipeline, &inference);
-        Self { pipeline, publisher, clock_synced, decoder, featurizer, inference, alone }
+        Self { pipeline, publisher, writer, clock_synced, decoder, featurizer, inference, alone }
     }
 
     /// Answers one frame: whatever happens, something is published or counted, and the ticket goes
@@ -233,6 +240,11 @@ impl Way {
                 ticket.settle();
             }
             Ok(predictions) => {
+                // Before the outbox, which may wait for the broker: a lamp does not.
+                if let Some(writer) = &self.writer {
+                    let now = clock.now();
+                    predictions.iter().for_each(|prediction| writer.prediction(now, prediction));
+                }
                 let clock_synced = self.clock_synced.load(Ordering::Relaxed);
                 let tickets = ticket.split(predictions.len());
                 for (prediction, ticket) in predictions.iter().zip(tickets) {
@@ -245,8 +257,12 @@ impl Way {
             Err(error) => {
                 let reason = error.reason();
                 counters.lost(reason).bump();
+                let id = frame_id(&frame, own_id.as_deref(), 0);
+                if let Some(writer) = &self.writer {
+                    writer.error(clock.now(), &frame, reason, id, own_id.as_deref());
+                }
                 let payload = pipeline.context.error_json(&Unanswered {
-                    id: frame_id(&frame, own_id.as_deref(), 0),
+                    id,
                     origin: &frame.origin,
                     frame_id: own_id.as_deref(),
                     acquired_at: frame.acquired_at,

@@ -9,8 +9,10 @@ pub mod fail;
 pub mod lanes;
 pub mod threads;
 pub mod ticket;
+pub mod writes;
 
 pub use backoff::Backoff;
 pub use lanes::{LaneLimits, Lanes, Pushed};
 pub use threads::Threads;
 pub use ticket::{Receipt, Settlement, Ticket};
+pub use writes::{PortWrite, What, Writes};

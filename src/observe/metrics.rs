@@ -115,6 +115,15 @@ metrics_table! {
     PORT_REPEATED = Counter "lineside_port_sequence_repeated_frames_total" ["port"] "Frames whose sequence number came twice.";
     PORT_RESTARTS = Counter "lineside_port_sequence_restarts_total" ["port"] "Senders that began to count anew.";
     PORT_UNMATCHED = Counter "lineside_port_unmatched_frames_total" ["port"] "Frames of sensors that no pipeline listens to.";
+    MODBUS_REQUESTS = Counter "lineside_modbus_requests_total" ["port"] "Modbus requests sent; as a listener: overheard.";
+    MODBUS_REPLIES = Counter "lineside_modbus_replies_total" ["port"] "Good replies to them.";
+    MODBUS_FAULTS = Counter "lineside_modbus_faults_total" ["port", "fault"] "Requests without a good reply: silent, exception, other_unit, bad_crc, garbage.";
+    MODBUS_ROUNDS = Counter "lineside_modbus_rounds_total" ["port"] "Rounds over all registers.";
+    MODBUS_SKIPPED = Counter "lineside_modbus_rounds_skipped_total" ["port"] "Rounds that did not begin because the one before took too long, or the bus was never silent.";
+    MODBUS_MISSING = Counter "lineside_modbus_values_missing_total" ["port"] "Values that a round went without.";
+    MODBUS_STRAY = Counter "lineside_modbus_stray_bytes_total" ["port"] "Bytes that belong to no reply.";
+    WRITTEN_BACK = Counter "lineside_verdicts_written_total" ["pipeline"] "Verdicts written to a port; where the other side confirms: confirmed.";
+    WRITE_LOST = Counter "lineside_verdicts_not_written_total" ["pipeline", "reason"] "Verdicts that were not written: expired, overtaken, refused, redelivered.";
     LATENCY = Summary "lineside_latency_seconds" ["pipeline", "part"] "Time that a part of the way takes: percentiles of the last stats period, sum and count since the process began.";
 }
 
@@ -200,6 +209,21 @@ fn port(recorder: &PrometheusRecorder, view: &PortView) {
     ] {
         counter(recorder, metric, &[name], count);
     }
+    if let Some(modbus) = &view.modbus {
+        for (metric, count) in [
+            (MODBUS_REQUESTS, modbus.requests),
+            (MODBUS_REPLIES, modbus.replies),
+            (MODBUS_ROUNDS, modbus.rounds),
+            (MODBUS_SKIPPED, modbus.rounds_skipped),
+            (MODBUS_MISSING, modbus.values_missing),
+            (MODBUS_STRAY, modbus.stray_bytes),
+        ] {
+            counter(recorder, metric, &[name], count);
+        }
+        for (fault, count) in &modbus.faults {
+            counter(recorder, MODBUS_FAULTS, &[name, fault.as_str()], *count);
+        }
+    }
     for (kind, count) in &view.bad {
         counter(recorder, PORT_BAD, &[name, kind.as_str()], *count);
     }
@@ -221,8 +245,12 @@ fn pipeline(recorder: &PrometheusRecorder, view: &PipelineView) {
         (RESENT, view.resent),
         (EVICTED, view.sources_evicted),
         (GAPS, view.gaps),
+        (WRITTEN_BACK, view.written_back),
     ] {
         counter(recorder, metric, &[name], count);
+    }
+    for (why, count) in &view.write_lost {
+        counter(recorder, WRITE_LOST, &[name, why.as_str()], *count);
     }
     for (reason, count) in &view.lost {
         counter(recorder, LOST, &[name, reason.as_str()], *count);

@@ -17,7 +17,9 @@ pub mod stats;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::base::counters::{BadBytes, LineFault, LinkCounters, PipelineCounters, PortCounters};
+use crate::base::counters::{
+    BadBytes, LineFault, LinkCounters, ModbusCounters, ModbusFault, PipelineCounters, PortCounters, WriteLoss,
+};
 use crate::base::{Reason, UnixMicros};
 
 pub use board::BoardView;
@@ -123,11 +125,47 @@ pub struct PortView {
     pub bad: Vec<(BadBytes, u64)>,
     /// What the driver counts, by kind.
     pub line: Vec<(LineFault, u64)>,
+    /// Where Modbus is spoken.
+    pub modbus: Option<ModbusView>,
+}
+
+/// One Modbus bus; counts are since the process began.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModbusView {
+    /// Requests sent; as a listener: overheard.
+    pub requests: u64,
+    /// Good replies.
+    pub replies: u64,
+    /// Rounds over all registers.
+    pub rounds: u64,
+    /// Rounds that did not begin in time.
+    pub rounds_skipped: u64,
+    /// Values that a round went without.
+    pub values_missing: u64,
+    /// Bytes that belong to no reply.
+    pub stray_bytes: u64,
+    /// Requests without a good reply, by kind.
+    pub faults: Vec<(ModbusFault, u64)>,
+}
+
+impl ModbusView {
+    /// Reads the counters of a bus.
+    pub fn of(counters: &ModbusCounters) -> Self {
+        Self {
+            requests: counters.requests.get(),
+            replies: counters.replies.get(),
+            rounds: counters.rounds.get(),
+            rounds_skipped: counters.rounds_skipped.get(),
+            values_missing: counters.values_missing.get(),
+            stray_bytes: counters.stray_bytes.get(),
+            faults: ModbusFault::ALL.iter().map(|kind| (*kind, counters.fault(*kind).get())).collect(),
+        }
+    }
 }
 
 impl PortView {
     /// Reads the counters of a port.
-    pub fn of(name: &str, counters: &PortCounters) -> Self {
+    pub fn of(name: &str, counters: &PortCounters, modbus: Option<&ModbusCounters>) -> Self {
         Self {
             name: name.into(),
             up: counters.up.load(Ordering::Relaxed) == 1,
@@ -142,6 +180,7 @@ impl PortView {
             unmatched: counters.unmatched.get(),
             bad: BadBytes::ALL.iter().map(|kind| (*kind, counters.bad(*kind).get())).collect(),
             line: LineFault::ALL.iter().map(|fault| (*fault, counters.line(*fault).get())).collect(),
+            modbus: modbus.map(ModbusView::of),
         }
     }
 }
@@ -225,6 +264,10 @@ pub struct PipelineView {
     pub sources_evicted: u64,
     /// Windows begun anew because of a gap in time.
     pub gaps: u64,
+    /// Verdicts written to a port.
+    pub written_back: u64,
+    /// Verdicts that were not, for every reason.
+    pub write_lost: Vec<(WriteLoss, u64)>,
     /// Frames without a prediction, for every reason.
     pub lost: Vec<(Reason, u64)>,
     /// Frames that wait.
@@ -254,6 +297,8 @@ impl PipelineView {
             resent: counters.resent.get(),
             sources_evicted: counters.sources_evicted.get(),
             gaps: counters.gaps.get(),
+            written_back: counters.written_back.get(),
+            write_lost: WriteLoss::ALL.iter().map(|why| (*why, counters.write_lost(*why).get())).collect(),
             lost: Reason::ALL.iter().map(|reason| (*reason, counters.lost(*reason).get())).collect(),
             queue,
             latency,
@@ -327,7 +372,7 @@ mod tests {
             uptime: Duration::from_millis(61_500),
             phase: Phase::Running,
             links: vec![LinkView::of("intake", &link), LinkView::of("publish", &link)],
-            ports: vec![PortView::of("/dev/ttyUSB0", &port)],
+            ports: vec![PortView::of("/dev/ttyUSB0", &port, Some(&ModbusCounters::default()))],
             outbox: OutboxView {
                 depth_predictions: 5,
                 bytes: 2500,

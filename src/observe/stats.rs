@@ -38,6 +38,7 @@ struct Pipeline<'a> {
     lost_total: u64,
     sources_evicted: u64,
     gaps: u64,
+    write_back: WriteBack<'a>,
     queue: Queue,
     latency_us: Named<'a, Percentiles>,
 }
@@ -104,6 +105,25 @@ struct Port<'a> {
     unmatched: u64,
     bad: Named<'a, u64>,
     line: Named<'a, u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    modbus: Option<Modbus<'a>>,
+}
+
+#[derive(Serialize)]
+struct Modbus<'a> {
+    requests: u64,
+    replies: u64,
+    rounds: u64,
+    rounds_skipped: u64,
+    values_missing: u64,
+    stray_bytes: u64,
+    faults: Named<'a, u64>,
+}
+
+#[derive(Serialize)]
+struct WriteBack<'a> {
+    written: u64,
+    lost: Named<'a, u64>,
 }
 
 #[derive(Serialize)]
@@ -199,6 +219,15 @@ fn port(view: &super::PortView) -> Port<'_> {
         unmatched: view.unmatched,
         bad: Named(view.bad.iter().map(|(kind, count)| (kind.as_str(), *count)).collect()),
         line: Named(view.line.iter().map(|(fault, count)| (fault.as_str(), *count)).collect()),
+        modbus: view.modbus.as_ref().map(|view| Modbus {
+            requests: view.requests,
+            replies: view.replies,
+            rounds: view.rounds,
+            rounds_skipped: view.rounds_skipped,
+            values_missing: view.values_missing,
+            stray_bytes: view.stray_bytes,
+            faults: Named(view.faults.iter().map(|(fault, count)| (fault.as_str(), *count)).collect()),
+        }),
     }
 }
 
@@ -217,6 +246,10 @@ fn pipeline(view: &super::PipelineView) -> Pipeline<'_> {
         lost_total: view.lost_total(),
         sources_evicted: view.sources_evicted,
         gaps: view.gaps,
+        write_back: WriteBack {
+            written: view.written_back,
+            lost: Named(view.write_lost.iter().map(|(why, count)| (why.as_str(), *count)).collect()),
+        },
         queue: Queue { depth: view.queue.depth_frames, bytes: view.queue.bytes },
         latency_us: latency(&view.latency),
     }

@@ -9,6 +9,7 @@ pub(crate) mod models;
 pub(crate) mod mosquitto;
 pub(crate) mod onnx;
 pub(crate) mod oracle;
+pub(crate) mod peer;
 pub(crate) mod pictures;
 pub(crate) mod site;
 

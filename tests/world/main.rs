@@ -1,4 +1,5 @@
-//! The binary from outside, among real peers: Debian's mosquitto, the embedded broker, onnxruntime.
+//! The binary from outside, among real peers: Debian's mosquitto, the embedded broker, onnxruntime,
+//! pymodbus, a chip in qemu.
 //!
 //! One binary for all themes, because linking one is quicker than linking six. Every test ends in
 //! a check on what was *published*; `tests/run` installs what is needed.
@@ -12,7 +13,9 @@ mod bad_input;
 mod bad_setup;
 mod delivery;
 mod embedded_broker;
+mod firmware;
 mod main_way;
+mod modbus;
 mod notebook;
 mod outbox;
 mod peers;

@@ -4,9 +4,10 @@ use toml::Spanned;
 
 use super::Rules;
 use super::source::ports_at_odds;
+use super::write_back::{Places, join_ports};
 use crate::config::document::{self, Field, Reader, shorten};
 use crate::config::raw::{Kind, RawDecode, RawPipeline, RawPublish};
-use crate::config::{Decode, Device, Format, Pipeline, Publish, SourceKind, topic};
+use crate::config::{Decode, Device, Format, Pipeline, Publish, Source, SourceKind, topic};
 
 /// Pipelines whose publications come back to them through others, and those that take what the device
 /// says of itself: index and complaint. One that feeds itself directly has its complaint already.
@@ -78,6 +79,7 @@ impl Rules<'_, '_> {
         }
         let mut names: Vec<String> = Vec::new();
         let mut pipelines = Vec::new();
+        let mut ways_back = Vec::new();
         for raw in list {
             if let Some(name) = raw.get_ref().name.given() {
                 if names.contains(name.get_ref()) {
@@ -90,8 +92,15 @@ impl Rules<'_, '_> {
                 names.push(name.get_ref().clone());
             }
             pipelines.push(self.pipeline(raw.get_ref(), device));
+            ways_back.push(match raw.get_ref().write_back.table() {
+                Some((at, write_back)) => Places::of(write_back, at),
+                None => Places::default(),
+            });
         }
-        let pipelines: Vec<Pipeline> = pipelines.into_iter().collect::<Option<_>>()?;
+        let mut pipelines: Vec<Pipeline> = pipelines.into_iter().collect::<Option<_>>()?;
+        for (at, message) in join_ports(&mut pipelines, &ways_back) {
+            self.complain(at, message);
+        }
         let mut together = circles(&pipelines, &device?.id);
         together.extend(ports_at_odds(&pipelines));
         for (index, message) in together {
@@ -135,6 +144,15 @@ impl Rules<'_, '_> {
         };
         let source = raw.source.table().and_then(|(at, source)| self.source(source, at));
         let decode = raw.decode.table().and_then(|(_, decode)| self.decode(decode));
+        if let (Some(source), Some(decode)) = (&source, &decode) {
+            self.a_round_can_be_decoded(source, decode, raw);
+        }
+        let write_back = match &raw.write_back {
+            Field::Absent => Some(None),
+            written => written.table().and_then(|(at, write_back)| {
+                self.write_back(write_back, at, raw.source.table().map(|(_, source)| source)).map(Some)
+            }),
+        };
         let publish = raw.publish.table().and_then(|(_, publish)| {
             self.publish(
                 publish,
@@ -163,7 +181,21 @@ impl Rules<'_, '_> {
             source: source?,
             decode: decode?,
             publish: publish?,
+            write_back: write_back?,
         })
+    }
+
+    /// A round of Modbus registers is laid out as its pipeline decodes it, where it can be.
+    fn a_round_can_be_decoded(&mut self, source: &Source, decode: &Decode, raw: &RawPipeline) {
+        let is_modbus = matches!(&source.kind, SourceKind::Serial(serial) if serial.modbus().is_some());
+        let at = raw.decode.table().and_then(|(_, decode)| decode.format.at());
+        if is_modbus && !matches!(decode.format, Format::Json | Format::Csv | Format::F32le) {
+            self.complain(
+                at.unwrap_or(0),
+                "format cannot be this with framing = \"modbus_rtu\"; \"json\" names the values as their registers are \
+                 named, \"csv\" and \"f32le\" carry them in the order of the registers",
+            );
+        }
     }
 
     fn decode(&mut self, raw: &RawDecode) -> Option<Decode> {

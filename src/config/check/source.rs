@@ -8,8 +8,8 @@ use crate::base::wire::{CRC_NAMES, CrcName};
 use crate::config::document::{Field, shorten};
 use crate::config::nearest::nearest;
 use crate::config::raw::{FramingKind as FramingWord, Kind, RawSource};
-use crate::config::serial::{Framing, FramingKind, Line, Serial, SyncWord};
-use crate::config::{Pipeline, Source, SourceKind, topic};
+use crate::config::serial::{FlowControl, Framing, FramingKind, Line, Serial, SyncWord, Wire};
+use crate::config::{Modbus, Pipeline, Source, SourceKind, topic};
 
 /// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
 const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
@@ -26,7 +26,15 @@ pub(super) fn ports_at_odds(pipelines: &[Pipeline]) -> Vec<(usize, String)> {
         let Some((earlier, theirs)) = earlier else { continue };
         let what = if theirs.line != ours.line {
             "the line (baud, data_bits, parity, stop_bits, flow, rs485)"
-        } else if theirs.framing != ours.framing {
+        } else if theirs.modbus().is_some() || ours.modbus().is_some() {
+            let message = format!(
+                "port {:?} is polled by pipeline {:?} already; a round goes to one pipeline",
+                shorten(&ours.port),
+                earlier.name
+            );
+            found.push((index, message));
+            continue;
+        } else if theirs.wire != ours.wire {
             "the framing and its keys"
         } else if theirs.durable != ours.durable {
             "durable"
@@ -136,6 +144,7 @@ impl Rules<'_, '_> {
             ("idle_reset_ms", raw.idle_reset_ms.at()),
             ("sensors", raw.sensors.at()),
             ("durable", raw.durable.at()),
+            ("modbus", raw.modbus.at()),
         ];
         let (others, word) = match kind {
             Some(Kind::Mqtt) => (&serial[..], "serial"),
@@ -190,7 +199,10 @@ impl Rules<'_, '_> {
             port => port.value().cloned(),
         };
         let line = self.line(raw);
-        let framing = self.framing(raw, at);
+        let wire = match raw.framing.value() {
+            Some(FramingWord::ModbusRtu) => self.modbus_rtu(raw, at).map(Wire::Modbus),
+            _ => self.framing(raw, at).map(Wire::Frames),
+        };
         let sensors = match &raw.sensors {
             Field::Broken => return None,
             Field::Given(list) if list.get_ref().is_empty() => {
@@ -202,7 +214,7 @@ impl Rules<'_, '_> {
             }
             list => list.value().map(|list| list.iter().map(|sensor| *sensor.get_ref() as u8).collect()),
         };
-        Some(Serial { port: port?, line: line?, framing: framing?, sensors, durable: *raw.durable.value()? })
+        Some(Serial { port: port?, line: line?, wire: wire?, sensors, durable: *raw.durable.value()? })
     }
 
     fn line(&mut self, raw: &RawSource) -> Option<Line> {
@@ -216,19 +228,64 @@ impl Rules<'_, '_> {
         })
     }
 
+    fn modbus_rtu(&mut self, raw: &RawSource, at: usize) -> Option<Modbus> {
+        self.only_of_one_framing(raw, Some(FramingWord::ModbusRtu));
+        for (key, at) in [
+            ("crc", raw.crc.at()),
+            ("crc_order", raw.crc_order.at()),
+            ("sequence_bytes", raw.sequence_bytes.at()),
+            ("max_frame_bytes", raw.max_frame_bytes.at()),
+            ("sensors", raw.sensors.at()),
+        ] {
+            if let Some(at) = at {
+                self.complain(
+                    at,
+                    format!("{key} means nothing with framing = \"modbus_rtu\", which settles it; remove it"),
+                );
+            }
+        }
+        if let Field::Given(bits) = &raw.data_bits
+            && *bits.get_ref() != 8
+        {
+            self.complain(bits.span().start, format!("data_bits is {}; Modbus RTU has 8", bits.get_ref()));
+        }
+        if let Field::Given(flow) = &raw.flow
+            && *flow.get_ref() == FlowControl::Software
+        {
+            self.complain(
+                flow.span().start,
+                "flow is \"software\", but Modbus RTU sends XON and XOFF as data; use \"none\"",
+            );
+        }
+        if matches!(raw.modbus, Field::Absent) {
+            self.complain(
+                at,
+                "[pipeline.source.modbus] is missing; with framing = \"modbus_rtu\" it says which registers are read",
+            );
+        }
+        let (at, modbus) = raw.modbus.table()?;
+        self.modbus(modbus, at)
+    }
+
     fn framing(&mut self, raw: &RawSource, at: usize) -> Option<Framing> {
         let word = match &raw.framing {
             Field::Absent => {
                 self.complain(
                     at,
                     "`framing` is missing in source; say how frames stand in the stream: \"cobs\", \"slip\", \
-                     \"line\", \"length\" or \"fixed\"",
+                     \"line\", \"length\", \"fixed\" or \"modbus_rtu\"",
                 );
                 None
             }
             word => word.value().copied(),
         };
         self.only_of_one_framing(raw, word);
+        if let (Some(at), Some(_)) = (raw.modbus.at(), word) {
+            self.complain(
+                at,
+                "modbus means something with framing = \"modbus_rtu\" only; remove it, or change framing",
+            );
+        }
         let crc = self.crc(raw);
         let sync = match word {
             Some(FramingWord::Length | FramingWord::Fixed) => self.sync(raw, at),
@@ -237,6 +294,8 @@ impl Rules<'_, '_> {
         let crc_from = *raw.crc_from.value()?;
         let longest = *raw.max_frame_bytes.value()?;
         let kind = match word? {
+            // Its registers are read by `modbus_rtu`.
+            FramingWord::ModbusRtu => return None,
             FramingWord::Cobs => FramingKind::Cobs,
             FramingWord::Slip => FramingKind::Slip,
             FramingWord::Line => FramingKind::Line,

@@ -5,6 +5,7 @@
 //! the newest goes out. Not here: what a message says ([`payload`]), keeping it ([`crate::outbox`]).
 
 pub mod payload;
+pub mod write_back;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;

@@ -50,6 +50,7 @@ pub(super) struct Health {
     frame_at: Micros,
     line: Option<LineCounts>,
     overruns_said: bool,
+    expects_frames: bool,
 }
 
 /// Counts at one moment.
@@ -92,7 +93,14 @@ impl Health {
             frame_at: Micros(0),
             line: None,
             overruns_said: false,
+            expects_frames: true,
         }
+    }
+
+    /// Nobody sends frames by himself here: units are asked, or nothing is read. Whoever asks knows
+    /// better what is wrong.
+    pub(super) fn of_a_bus(self) -> Self {
+        Self { expects_frames: false, ..self }
     }
 
     /// The port was opened; `line`: what its driver has counted for whoever had it before.
@@ -158,7 +166,7 @@ impl Health {
 
     fn trouble_now(&self, now: Micros) -> Option<Trouble> {
         let (seen, good) = (&self.seen, &self.good);
-        if now.since(self.heard_at) > self.stale_after.unwrap_or(SILENT_AFTER) {
+        if self.expects_frames && now.since(self.heard_at) > self.stale_after.unwrap_or(SILENT_AFTER) {
             return Some(Trouble::Silent);
         }
         let bytes = seen.bytes - good.bytes;
@@ -167,6 +175,9 @@ impl Health {
         // A wrong rate breaks most characters, noise breaks few.
         if faults > BAD_IN_A_ROW && faults * 20 > bytes {
             return Some(Trouble::WrongBaud);
+        }
+        if !self.expects_frames {
+            return None;
         }
         if seen.overlong > good.overlong
             || bytes > 2 * self.max_frame_bytes as u64 + BYTES_WITHOUT_FRAME

@@ -9,6 +9,7 @@
 mod handle;
 mod health;
 mod marks;
+pub mod modbus;
 mod pattern;
 pub mod tty;
 
@@ -53,6 +54,20 @@ pub trait Talk: Send {
     fn pump(&mut self, now: Micros, out: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Option<Micros>;
 }
 
+impl Talk for Box<dyn Talk> {
+    fn opened(&mut self, now: Micros) {
+        (**self).opened(now);
+    }
+
+    fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
+        (**self).received(now, bytes, hear);
+    }
+
+    fn pump(&mut self, now: Micros, out: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
+        (**self).pump(now, out, hear)
+    }
+}
+
 /// A frame that was heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heard<'a> {
@@ -86,6 +101,8 @@ pub struct Settings {
     pub stale_after: Option<Duration>,
     /// What was read is settled before the next read.
     pub durable: bool,
+    /// Somebody sends frames by himself, so that their absence means something.
+    pub expects_frames: bool,
     /// Who listens.
     pub routes: Vec<Route>,
 }
@@ -241,6 +258,7 @@ impl<T: Talk> SerialSource<T> {
     ) -> Self {
         let health =
             Health::new(&settings.port, settings.line.baud, settings.max_frame_bytes, settings.stale_after);
+        let health = if settings.expects_frames { health } else { health.of_a_bus() };
         let unsettled = settings.durable.then(|| Arc::new(Unsettled { frames: AtomicU64::new(0), handle }));
         let desk = Desk {
             marks: Marks::new(settings.line.character_ns()),
@@ -296,6 +314,8 @@ impl<T: Talk> SerialSource<T> {
         counters.opens.bump();
         counters.up.store(1, Ordering::Relaxed);
         let now = SystemClock.now();
+        // Half a message of before would be the beginning of another.
+        self.out.clear();
         self.talk.opened(now);
         self.health.opened(now, counters, tty.line_counts());
         let line = tty::in_words(&settings.line);
