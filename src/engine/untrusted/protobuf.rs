@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn graphs_nested_without_end_are_refused_without_recursing_into_them() {
         let mut graph = Vec::new();
-        for _ in 0..100_000_usize.min(2000) {
+        for _ in 0..2000 {
             graph = field(1, &field(5, &field(6, &graph)));
         }
         let told = look(&field(7, &graph)).unwrap_err();

@@ -498,7 +498,7 @@ fn reshape(g: &mut Grower) -> Option<()> {
         1 => vec![1, total as i64],
         2 => shape.iter().rev().map(|length| *length as i64).collect(),
         _ => {
-            let first = (1..=total).filter(|d| total % d == 0).nth(g.below(3)).unwrap_or(1);
+            let first = (1..=total).filter(|d| total.is_multiple_of(*d)).nth(g.below(3)).unwrap_or(1);
             vec![first as i64, (total / first) as i64]
         }
     };
@@ -798,7 +798,7 @@ fn swish(g: &mut Grower) -> Option<()> {
     }
     // 0.5 · x · (1 + erf(x ÷ √2)): GELU as exporters write it.
     let (root, one, half) =
-        (g.constant(&[], &[1.414_213_5]), g.constant(&[], &[1.0]), g.constant(&[], &[0.5]));
+        (g.constant(&[], &[std::f64::consts::SQRT_2]), g.constant(&[], &[1.0]), g.constant(&[], &[0.5]));
     let scaled = g.node("Div", &[&x, &root], vec![])?;
     let erf = g.node("Erf", &[&scaled], vec![])?;
     let sum = g.node("Add", &[&erf, &one], vec![])?;
