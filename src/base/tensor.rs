@@ -112,6 +112,33 @@ impl Tensor {
         }
     }
 
+    /// Every element is `value`; `None` where the type has no such number.
+    pub fn uniform(data_type: DataType, shape: &[usize], value: f64) -> Option<Self> {
+        let count = shape.iter().product::<usize>();
+        // A cast saturates and cuts: what comes back otherwise did not fit.
+        macro_rules! whole {
+            ($variant:ident, $number:ty) => {{
+                let number = value as $number;
+                (number as f64 == value).then(|| Data::$variant(vec![number; count]))?
+            }};
+        }
+        let data = match data_type {
+            DataType::F32 => Data::F32(vec![value as f32; count]),
+            DataType::F64 => Data::F64(vec![value; count]),
+            DataType::I64 => whole!(I64, i64),
+            DataType::I32 => whole!(I32, i32),
+            DataType::I16 => whole!(I16, i16),
+            DataType::I8 => whole!(I8, i8),
+            DataType::U64 => whole!(U64, u64),
+            DataType::U32 => whole!(U32, u32),
+            DataType::U16 => whole!(U16, u16),
+            DataType::U8 => whole!(U8, u8),
+            DataType::Bool if value == 0.0 || value == 1.0 => Data::Bool(vec![value == 1.0; count]),
+            DataType::Bool | DataType::F16 | DataType::Text => return None,
+        };
+        Some(Self { shape: shape.to_vec(), data })
+    }
+
     /// Number of elements.
     pub fn len(&self) -> usize {
         match &self.data {

@@ -20,6 +20,7 @@ use crate::engine::{ModelError, Parsed, folder, golden, npy};
 Examples:
   lineside infer model.onnx --npy x.npy --out answers/
   lineside infer models/surface-pitting --npy patch.npy --json
+  lineside infer vad.onnx --fix sr=16000 --npy input=x.npy --npy state=h.npy
   lineside infer lstm.onnx --npy sample=x.npy --npy h_in=h.npy --npy c_in=c.npy")]
 pub struct Args {
     /// An .onnx or .nnef.tgz file, or a model folder (its card's SHA-256 is checked)
@@ -27,6 +28,9 @@ pub struct Args {
     /// An input as .npy; several in the graph's order, or NAME=FILE by the input's name
     #[arg(long, value_name = "[NAME=]FILE", required = true, num_args = 1..)]
     npy: Vec<String>,
+    /// Give an input one value for good, as the card's `value` does; NAME=NUMBER, several times if need be
+    #[arg(long, value_name = "NAME=NUMBER")]
+    fix: Vec<String>,
     /// Write each output to DIR/OUTPUT.npy
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -40,8 +44,11 @@ const SHOWN_VALUES: usize = 8;
 
 /// Runs the verb.
 pub fn run(args: Args) -> Result<(), Failure> {
-    let Args { model: path, npy, out, json } = args;
-    let opened = folder::open_any(&path).map_err(failure)?;
+    let Args { model: path, npy, fix, out, json } = args;
+    let mut opened = folder::open_any(&path).map_err(failure)?;
+    for argument in &fix {
+        fixed(&mut opened.graph, argument)?;
+    }
     let (specs, tensors) = inputs(&opened.graph, &npy)?;
     let model = opened.graph.prepare(&specs).map_err(failure)?;
     let outputs = model
@@ -86,6 +93,20 @@ pub(super) fn failure(error: ModelError) -> Failure {
         _ => Exit::DataErr,
     };
     Failure::new(exit, error)
+}
+
+/// `sr=16000`: every element of that input, whose shape must be known.
+fn fixed(graph: &mut Parsed, argument: &str) -> Result<(), Failure> {
+    let wrong = |why: &str| Failure::new(Exit::DataErr, format!("--fix {argument}: {why}"));
+    let pair = argument.rsplit_once('=').and_then(|(name, number)| Some((name, number.parse().ok()?)));
+    let (name, value) = pair.ok_or_else(|| wrong("write NAME=NUMBER, as in sr=16000"))?;
+    let port = graph.inputs().iter().find(|port| port.name == name);
+    let listed = || graph.inputs().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let port = port.ok_or_else(|| wrong(&format!("there is no such input; the graph has {}", listed())))?;
+    let spec = port.concrete().ok_or_else(|| wrong(&format!("the input's shape is open: {port}")))?;
+    let value = Tensor::uniform(spec.data_type, &spec.shape, value);
+    let value = value.ok_or_else(|| wrong(&format!("no {} can be that", spec.data_type)))?;
+    graph.fix(name, &value).map_err(failure)
 }
 
 /// Reads the files and pairs them with the graph's inputs, in the graph's order.

@@ -10,7 +10,7 @@ pub(super) mod raw;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::DataType;
+use crate::base::{DataType, Tensor};
 
 /// One model folder's `model.toml`.
 #[derive(Clone, Debug)]
@@ -72,8 +72,10 @@ pub struct Graph {
     pub writer: Option<String>,
     /// SHA-256 of the ONNX file that it was compiled from, where that is another file.
     pub source_sha256: Option<String>,
-    /// Every input of the graph with its concrete shape; by the graph's own names.
+    /// Every input of the graph that is to be filled, with its concrete shape; by the graph's own names.
     pub inputs: Vec<PortSpec>,
+    /// Inputs that have one value for good.
+    pub fixed: Vec<(PortSpec, Tensor)>,
 }
 
 /// `[[graph.input]]`

@@ -26,7 +26,7 @@ pub fn open_any(path: &Path) -> Result<Opened, ModelError> {
         return Err(ModelError::NotAModelFolder { path: path.to_owned() });
     }
     let card = Card::read(path).map_err(|source| ModelError::Card { folder: path.to_owned(), source })?;
-    Ok(Opened { graph: Verified::of_card(&card)?.parse()?, card: Some(card) })
+    Ok(Opened { graph: Parsed::of_card(&card)?, card: Some(card) })
 }
 
 impl Opened {

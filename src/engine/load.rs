@@ -152,6 +152,18 @@ impl Parsed {
         Self { path, file_bytes, sha256, begun, inputs, outputs, graph: Graph::Onnx(Box::new(proto)) }
     }
 
+    /// The graph of a card, with the inputs that it fixes.
+    ///
+    /// # Errors
+    /// See [`Verified::of_card`], [`Verified::parse`], [`Parsed::fix`].
+    pub fn of_card(card: &Card) -> Result<Self, ModelError> {
+        let mut parsed = Verified::of_card(card)?.parse()?;
+        for (port, value) in &card.graph.fixed {
+            parsed.fix(&port.name, value)?;
+        }
+        Ok(parsed)
+    }
+
     /// The inputs that must be filled, in order, as exported.
     pub fn inputs(&self) -> &[Port] {
         &self.inputs

@@ -14,7 +14,7 @@ use tract_core::prelude::{Tensor as TractTensor, TractResult, TypedModel, TypedS
 
 use super::load::Verified;
 use super::port::Port;
-use super::{ModelError, Session, passes};
+use super::{ModelError, Parsed, Session, passes};
 use crate::config::Card;
 use crate::config::card::PortSpec;
 
@@ -58,7 +58,7 @@ impl Model {
     /// # Errors
     /// See [`ModelError`]; whatever is wrong, nothing of it is kept.
     pub fn load(card: &Card) -> Result<Self, ModelError> {
-        Verified::of_card(card)?.parse()?.prepare(&card.graph.inputs)
+        Parsed::of_card(card)?.prepare(&card.graph.inputs)
     }
 
     /// A bare `.onnx` or `.nnef.tgz`. `inputs` fix what the file leaves open, by name; empty: as exported.

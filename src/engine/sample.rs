@@ -172,6 +172,7 @@ impl Sample {
             summary: "for tests".into(),
             licence: "CC0-1.0".into(),
             graph: Graph {
+                fixed: Vec::new(),
                 file: "model.onnx".into(),
                 sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
                 writer: None,

@@ -13,6 +13,7 @@ use toml::Spanned;
 
 use super::raw::{RawCard, RawGraph, RawState};
 use super::{Card, CardNotes, Features, Golden, Graph, PortSpec, State};
+use crate::base::Tensor;
 use crate::config::check::utf8;
 use crate::config::document::{self, Field, Reader, shorten};
 use crate::config::{Complaint, Complaints};
@@ -171,6 +172,7 @@ impl Rules<'_, '_> {
             self.complain(ports.span().start, "input is empty; a graph has at least one input");
         }
         let mut inputs: Vec<PortSpec> = Vec::new();
+        let mut fixed: Vec<(PortSpec, Tensor)> = Vec::new();
         let mut whole = true;
         for port in ports.get_ref() {
             let port = port.get_ref();
@@ -180,7 +182,8 @@ impl Rules<'_, '_> {
                 whole = false;
                 continue;
             };
-            if inputs.iter().any(|earlier| earlier.name == name) {
+            let mut earlier = inputs.iter().chain(fixed.iter().map(|(port, _)| port));
+            if earlier.any(|earlier| earlier.name == name) {
                 let at = port.name.at().unwrap_or(0);
                 self.complain(at, format!("name {:?} stands for an earlier input already", shorten(&name)));
             }
@@ -195,10 +198,22 @@ impl Rules<'_, '_> {
                 continue;
             }
             let shape = lengths.iter().filter_map(|length| usize::try_from(*length).ok()).collect();
-            inputs.push(PortSpec { name, data_type: *data_type, shape });
+            let spec = PortSpec { name, data_type: *data_type, shape };
+            let Some(value) = port.value.value().copied() else {
+                inputs.push(spec);
+                continue;
+            };
+            match Tensor::uniform(spec.data_type, &spec.shape, value) {
+                Some(tensor) => fixed.push((spec, tensor)),
+                None => {
+                    let at = port.value.at().unwrap_or(0);
+                    self.complain(at, format!("value is {value}; no {} can be that", spec.data_type));
+                    whole = false;
+                }
+            }
         }
         let writer = raw.writer.value().cloned();
-        whole.then_some(Graph { file: file?, sha256: sha256?, writer, source_sha256, inputs })
+        whole.then_some(Graph { file: file?, sha256: sha256?, writer, source_sha256, inputs, fixed })
     }
 
     fn digest(&mut self, field: &Field<String>, key: &str) -> Option<String> {

@@ -76,6 +76,9 @@ keys! {
         r#type: DataTypeWord [required],
         /// Concrete shape, batch included; `[]` for a scalar.
         shape: List<Whole<1, 268_435_456>> [required],
+        /// A number that every element of it has for good, such as a sample rate: no frame fills it, and
+        /// branches that it decides are decided when the model is loaded.
+        value: Number,
     }
 }
 

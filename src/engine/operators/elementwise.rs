@@ -1,4 +1,5 @@
-//! Element by element: Celu (opset 12) in f16, SwiGLU (opset 28), CumSum (11) and CumProd (26), Det (11).
+//! Element by element: Celu (opset 12) in f16, SwiGLU (opset 28), CumSum (11) and CumProd (26),
+//! Det (11), MatMul (13) of two vectors.
 //!
 //! Source: ONNX, Operators.md. Celu: max(0, x) + min(0, α·(exp(x/α) − 1)). SwiGLU: a·σ(α·a)·b.
 //! tract's Celu in f16 forgets the division, and in any type the α in front (0.23.9).
@@ -126,6 +127,27 @@ impl Literal for Cumulative {
     fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
         let x = seen(inputs, 0)?;
         Ok(Some(vec![Form::of(x.datum_type, &x.shape)]))
+    }
+}
+
+#[derive(Debug)]
+struct Dot;
+
+/// MatMul of two vectors; everything else is tract's.
+pub(super) fn mat_mul(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    choose(context, node, Dot, |inputs| inputs.iter().all(|fact| fact.is_some_and(|fact| fact.rank() == 1)))
+}
+
+impl Literal for Dot {
+    fn name(&self) -> &'static str {
+        "MatMul"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (a, b) = (inputs.need(0)?, inputs.need(1)?);
+        ensure!(a.rank() == 1 && a.shape() == b.shape(), "shapes {:?} and {:?}", a.shape(), b.shape());
+        let sum: f64 = floats(a)?.into_iter().zip(floats(b)?).map(|(a, b)| a * b).sum();
+        Ok(vec![from_floats(a.datum_type(), &[], &[sum])?])
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod attention;
 mod bits;
+mod branch;
 mod elementwise;
 mod linear_attention;
 mod literal;
@@ -25,6 +26,7 @@ mod recurrent;
 mod reduce;
 mod resize;
 mod sampled;
+mod scatter;
 mod sets;
 mod tfidf;
 mod values;
@@ -59,11 +61,14 @@ const OURS: &[(&str, Builder)] = &[
     ("DequantizeLinear", quantized::dequantize),
     ("Det", elementwise::det),
     ("GRU", recurrent::gru),
+    ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
     ("HannWindow", windows::hann),
+    ("If", branch::branch),
     ("LSTM", recurrent::lstm),
     ("LinearAttention", linear_attention::linear_attention),
     ("LpPool", patches::lp_pool),
+    ("MatMul", elementwise::mat_mul),
     ("MaxUnpool", moved::max_unpool),
     ("MelWeightMatrix", windows::mel_weight_matrix),
     ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
@@ -85,6 +90,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Resize", resize::resize),
     ("ReverseSequence", moved::reverse_sequence),
     ("RoiAlign", sampled::roi_align),
+    ("ScatterND", scatter::scatter_nd),
     ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
     ("SpaceToDepth", moved::space_to_depth),
     ("SwiGLU", elementwise::swiglu),

@@ -1,4 +1,4 @@
-//! Operators that only move elements: CenterCropPad (opset 18), Compress (9), ReverseSequence (10),
+//! Operators that only move elements: CenterCropPad (opset 18), Compress (9), GatherND (11), ReverseSequence (10),
 //! Pad with mode `wrap` (19), SpaceToDepth with mode `CRD` (28), TensorScatter (24), MaxUnpool (9).
 //!
 //! Source: ONNX, Operators.md. Each says, for every element of the output, where in the input it
@@ -165,6 +165,66 @@ impl Literal for ReverseSequence {
     fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
         let x = seen(inputs, 0)?;
         Ok(Some(vec![Form::of(x.datum_type, &x.shape)]))
+    }
+}
+
+#[derive(Debug)]
+struct GatherNd {
+    batch_dims: usize,
+}
+
+/// Constant or not, its indices may count from the end: tract panics there (0.23.9).
+pub(super) fn gather_nd(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    wrap(context, node, GatherNd { batch_dims: node.get_attr_opt("batch_dims")?.unwrap_or(0) })
+}
+
+impl GatherNd {
+    /// The output's shape, and how many axes an index names.
+    fn shape<T: Clone>(&self, data: &[T], indices: &[T], named: usize) -> TractResult<Vec<T>> {
+        let batch = self.batch_dims;
+        ensure!(
+            batch < indices.len() && batch + named <= data.len(),
+            "{named} indices of {} axes",
+            data.len()
+        );
+        Ok([&indices[..indices.len() - 1], &data[batch + named..]].concat())
+    }
+}
+
+impl Literal for GatherNd {
+    fn name(&self) -> &'static str {
+        "GatherND"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (x, indices) = (inputs.need(0)?, inputs.need(1)?);
+        let (old, of) = (x.shape(), indices.shape());
+        let named = *of.last().context("indices without an axis")?;
+        let shape = self.shape(old, of, named)?;
+        let batch = self.batch_dims;
+        ensure!(old[..batch] == of[..batch], "batches of shape {:?} and {:?}", &old[..batch], &of[..batch]);
+        let steps = strides(old);
+        let behind: usize = old[batch + named..].iter().product();
+        let mut from = Vec::with_capacity(shape.iter().product());
+        let leading = coordinates(&of[..of.len() - 1]);
+        for (at, index) in leading.zip(ints(indices)?.chunks(named.max(1))) {
+            let mut begin = flat(&at[..batch], &steps);
+            for (i, index) in index.iter().enumerate().take(named) {
+                let length = old[batch + i] as i64;
+                ensure!((-length..length).contains(index), "index {index} on an axis of {length}");
+                begin += index.rem_euclid(length) as usize * steps[batch + i];
+            }
+            from.extend((0..behind).map(|inner| Some(begin + inner)));
+        }
+        Ok(vec![pick(x, &shape, &from)?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let (x, indices) = (seen(inputs, 0)?, seen(inputs, 1)?);
+        let named = indices.shape.last().context("indices without an axis")?;
+        let named = named.to_usize().context("the number of indices depends on values")?;
+        let shape = self.shape(&x.shape, &indices.shape, named)?;
+        Ok(Some(vec![Form::of(x.datum_type, &shape)]))
     }
 }
 
