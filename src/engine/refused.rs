@@ -18,13 +18,36 @@ struct Rule {
     upstream: &'static str,
 }
 
-const RULES: &[Rule] = &[Rule {
-    operator: "Attention",
-    meets: |node| node.domain == "com.microsoft",
-    because: "com.microsoft:Attention is taken for ONNX's operator of the same name",
-    instead: "export without onnxruntime's graph optimisation",
-    upstream: "tract-onnx/src/model.rs: operators are looked up by name, without the domain",
-}];
+const RULES: &[Rule] = &[
+    Rule {
+        operator: "Attention",
+        meets: |node| node.domain == "com.microsoft",
+        because: "com.microsoft:Attention is taken for ONNX's operator of the same name",
+        instead: "export without onnxruntime's graph optimisation",
+        upstream: "tract-onnx/src/model.rs: operators are looked up by name, without the domain",
+    },
+    Rule {
+        operator: "GridSample",
+        meets: |node| {
+            let says = |name: &str, values: &[&[u8]]| {
+                node.attribute
+                    .iter()
+                    .any(|attribute| attribute.name == name && values.contains(&&*attribute.s))
+            };
+            says("mode", &[b"cubic", b"bicubic"]) && says("padding_mode", &[b"border"])
+        },
+        because: "cubic samples beside the border are wrong",
+        instead: "use mode=linear, or padding_mode=zeros or reflection",
+        upstream: "tract-core/src/ops/nn/grid_sample.rs",
+    },
+    Rule {
+        operator: "NonMaxSuppression",
+        meets: |node| node.input.get(2).is_none_or(String::is_empty),
+        because: "without max_output_boxes_per_class the standard wants no box, and all would come",
+        instead: "give it the number of boxes that it may keep",
+        upstream: "tract-onnx-opl/src/non_max_suppression.rs",
+    },
+];
 
 /// Operators outside the ONNX domains that tract implements as onnxruntime defines them.
 const CONTRIBUTED: &[&str] = &[

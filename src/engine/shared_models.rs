@@ -93,10 +93,7 @@ fn compare_all(models: &Path) -> Vec<(String, ModelError)> {
 fn every_model_that_runs_gives_onnxruntimes_answers_twice_in_a_row() {
     let Some(models) = folder() else { return };
     let refused = compare_all(&models);
-    let names: Vec<&str> = refused.iter().map(|(name, _)| name.as_str()).collect();
-    // Its branches disagree in their shapes until the sample rate is fixed.
-    assert_eq!(names, ["silero_vad_if_fails"]);
-    assert!(refused[0].1.to_string().contains("cannot"), "{}", refused[0].1);
+    assert!(refused.is_empty(), "{refused:?}");
 }
 
 #[test]

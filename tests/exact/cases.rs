@@ -11,7 +11,7 @@ use std::process::Command;
 
 use lineside::base::{Data, Tensor};
 use lineside::config::card::PortSpec;
-use lineside::engine::{InferError, Model, npy};
+use lineside::engine::{Model, npy};
 use serde_json::Value;
 
 /// One model with what it must answer.
@@ -71,19 +71,15 @@ fn case(line: &str) -> Case {
 impl Case {
     /// What differs, or why it does not run, in words.
     pub(crate) fn complaint(&self) -> Option<String> {
-        match self.fault()? {
-            Fault::Refused(what) | Fault::Wrong(what) => Some(format!("{}: {what}", self.name)),
+        match catch_unwind(AssertUnwindSafe(|| self.run())) {
+            Ok(Ok(())) => None,
+            Ok(Err(what)) => Some(format!("{}: {what}", self.name)),
+            Err(_) => Some(format!("{}: panicked", self.name)),
         }
     }
 
-    /// How it fails, if it does.
-    pub(crate) fn fault(&self) -> Option<Fault> {
-        let panicked = |_| Err(Fault::Wrong("panicked".to_owned()));
-        catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(panicked).err()
-    }
-
-    fn run(&self) -> Result<(), Fault> {
-        let read = |path: &Path| npy::read(path).map_err(|error| Fault::Refused(error.to_string()));
+    fn run(&self) -> Result<(), String> {
+        let read = |path: &Path| npy::read(path).map_err(|error| error.to_string());
         let mut specs = Vec::new();
         let mut inputs = Vec::new();
         for (name, file) in &self.inputs {
@@ -92,34 +88,16 @@ impl Case {
             specs.push(PortSpec { name: name.clone(), data_type, shape });
             inputs.push(tensor);
         }
-        let model = Model::open(&self.model, &specs).map_err(|error| Fault::of_load(chain(&error)))?;
+        let model = Model::open(&self.model, &specs).map_err(|error| chain(&error))?;
         let given: Vec<&Tensor> = inputs.iter().collect();
-        let answers = model.session().run(&given).map_err(|error| match error {
-            InferError::Panicked { .. } => Fault::Wrong(chain(&error)),
-            error => Fault::Refused(chain(&error)),
-        })?;
+        let answers = model.session().run(&given).map_err(|error| chain(&error))?;
         for (i, (name, file)) in self.outputs.iter().enumerate() {
             let expected = read(file)?;
-            let seen = answers.get(i).ok_or_else(|| Fault::Wrong(format!("there is no output {i}")))?;
+            let seen = answers.get(i).ok_or_else(|| format!("there is no output {i}"))?;
             assert_eq!(&model.outputs()[i].name, name, "{}: order of outputs", self.name);
-            compare(seen, &expected, self.tolerance)
-                .map_err(|what| Fault::Wrong(format!("output {name:?}: {what}")))?;
+            compare(seen, &expected, self.tolerance).map_err(|what| format!("output {name:?}: {what}"))?;
         }
         Ok(())
-    }
-}
-
-/// Why a case does not give the expected answer.
-pub(crate) enum Fault {
-    /// The engine says that it cannot, or will not.
-    Refused(String),
-    /// Another answer, or a panic.
-    Wrong(String),
-}
-
-impl Fault {
-    fn of_load(why: String) -> Self {
-        if why.contains("panicked") { Self::Wrong(why) } else { Self::Refused(why) }
     }
 }
 

@@ -7,7 +7,5 @@ mod nodes;
 mod nodes_ml;
 #[path = "sklearn/sklearn.rs"]
 mod sklearn;
-#[path = "sweep/sweep.rs"]
-mod sweep;
 #[path = "zoo/zoo.rs"]
 mod zoo;
