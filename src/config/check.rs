@@ -533,11 +533,13 @@ retain = "yes"
             "27:9: topic \"a/#/b\": `#` may only be the last level",
             "28:7: qos is 2; lineside takes no part in the handshake of exactly-once delivery",
             "29:16: queue_frames is 0; it must be 1 to 1000000",
-            "31:10: format is \"jpg\"; expected \"image\", \"json\", \"csv\", \"f32le\" or \"i16le\"",
+            "31:10: format is \"jpg\"; expected \"image\", \"json\", \"csv\", \"f32le\", \"i16le\" or \"packet\"",
             "34:8: name \"one\" belongs to an earlier pipeline",
-            "37:8: kind = \"serial\": serial sources are not built yet",
+            "36:1: `port` is missing in source",
+            "36:1: `framing` is missing in source",
             "40:13: separator is \"ab\"",
             "42:9: topic \"out/#\": wildcards",
+            "43:15: error_topic \"out/{camera}\": `{camera}` is no level of the source's topic",
             "44:10: retain is the string \"yes\"; expected true or false",
         ];
         let lines: Vec<&str> = found.lines().collect();
