@@ -27,7 +27,7 @@
 //! | `config` | TOML and cards, as written and as meant | – |
 //! | `engine` | the only place that names tract: folder → verified bytes → optimised graph → session | – |
 //! | `flow` | bounded queues, backoff, shutdown | – |
-//! | `mqtt` | the protocol as a pure machine over rumqttc's packets, and the thread around it | – |
+//! | `mqtt` | MQTT 3.1.1 and 5 as a pure machine over packets, and the thread around it | – |
 //! | `outbox` | predictions on their way out, kept until they are acknowledged | – |
 //! | [`stage`] | the way; alphabetical order is flow order, siblings never name each other | `stage::decode::framing`: `core` |
 //! | `observe` | logs, stats, metrics, health | – |

@@ -21,6 +21,40 @@ pub struct Frame {
     pub acquired_at: UnixMicros,
     /// The same moment on the monotonic clock; ages and latencies start here.
     pub taken_at: Micros,
+    /// What came along beside the payload.
+    pub carried: Carried,
+}
+
+/// What comes along with a frame beside its payload; nothing where the transport carries nothing else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// The broker had kept it for later subscribers: it may be old.
+    pub retained: bool,
+    /// Of no use from then on.
+    pub expires_at: Option<Micros>,
+    /// Where its sender wants the answer, beside the pipeline's own topic.
+    pub reply_topic: Option<Arc<str>>,
+    /// An id of its own, which the payload need not repeat.
+    pub frame_id: Option<String>,
+    /// What its answers carry in turn.
+    pub back: Option<Arc<Back>>,
+}
+
+/// What an answer carries back to whoever sent the frame (MQTT 5).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Back {
+    /// By which the sender knows the answer.
+    pub correlation: Option<Bytes>,
+    /// Keys and values of the sender's own, in order; keys may repeat.
+    pub user: Vec<(String, String)>,
+}
+
+impl Back {
+    /// Bytes that it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        let pair = |(key, value): &(String, String)| key.len() + value.len() + 2 * size_of::<String>();
+        self.correlation.as_ref().map_or(0, Bytes::len) + self.user.iter().map(pair).sum::<usize>()
+    }
 }
 
 /// Where a frame came from. Frames with an equal origin share windows and recurrent state.

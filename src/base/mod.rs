@@ -26,7 +26,7 @@ pub use clock::{Clock, Micros, UnixMicros};
 #[cfg(feature = "alloc")]
 pub use content::{Content, Features, Image, Rows};
 #[cfg(feature = "alloc")]
-pub use frame::{Frame, FrameId, Identity, Origin};
+pub use frame::{Back, Carried, Frame, FrameId, Identity, Origin};
 #[cfg(feature = "alloc")]
 pub use prediction::{Latency, Prediction, Scored, Verdict};
 pub use reason::{Reason, Stage};

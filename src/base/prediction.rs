@@ -99,6 +99,8 @@ pub struct Prediction {
     pub verdict: Verdict,
     /// What it rests on.
     pub scored: Scored,
+    /// The broker had kept the frame for later subscribers.
+    pub retained: bool,
     /// The transport delivered this frame before: a first answer may be under way already.
     pub redelivered: bool,
 }

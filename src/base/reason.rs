@@ -62,6 +62,8 @@ reasons! {
     QueueDropNewest = "queue_drop_newest" in Acquire,
     /// The frame waited longer than `stale_after_ms`.
     Stale = "stale" in Acquire,
+    /// The frame's own expiry (MQTT 5) passed before its turn came.
+    Expired = "expired" in Acquire,
     /// The daemon stopped before the frame's turn came; a QoS 1 broker delivers it again.
     Stopped = "stopped" in Acquire,
     /// No bytes at all.
@@ -88,6 +90,10 @@ reasons! {
     InferPanicked = "infer_panicked" in Infer,
     /// The scores are no basis for a verdict: NaN, or not the shape that the card describes.
     BadScores = "bad_scores" in Interpret,
+    /// The prediction makes a larger packet than the broker takes (MQTT 5).
+    PredictionTooLarge = "prediction_too_large" in Publish,
+    /// The broker refuses to take it, for a reason that does not pass (MQTT 5).
+    BrokerRefused = "broker_refused" in Publish,
     /// The outbox was full and `when_full` let its oldest entry go.
     OutboxDropOldest = "outbox_drop_oldest" in Publish,
 }

@@ -128,7 +128,11 @@ fn list(place: &Where) -> Result<(), Failure> {
             record.pipeline,
             record.topic,
             record.payload.len(),
-            if record.kind == Kind::Error { "  error" } else { "" }
+            match record.kind {
+                Kind::Prediction => "",
+                Kind::Error => "  error",
+                Kind::Reply => "  reply",
+            }
         )
     });
     let bytes: usize = records.iter().map(|record| record.payload.len()).sum();
@@ -146,7 +150,11 @@ fn described(record: &Record) -> Value {
         "at": record.at.to_string(),
         "pipeline": &*record.pipeline,
         "topic": &*record.topic,
-        "kind": if record.kind == Kind::Error { "error" } else { "prediction" },
+        "kind": match record.kind {
+            Kind::Prediction => "prediction",
+            Kind::Error => "error",
+            Kind::Reply => "reply",
+        },
         "qos": u8::from(record.qos == Qos::AtLeastOnce),
         "retain": record.retain,
         "bytes": record.payload.len(),

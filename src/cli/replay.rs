@@ -22,7 +22,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use super::{Exit, Failure};
 use crate::base::Micros;
 use crate::base::clock::SystemClock;
-use crate::config::{Broker, Qos, Tls, address};
+use crate::config::{Broker, Protocol, Qos, Tls, address};
 use crate::mqtt::client::{self, Message, Messages, Next, SendError};
 use recording::{Recording, RecordingError};
 use topic::TopicTemplate;
@@ -241,6 +241,8 @@ fn broker(args: &Args, password: Option<String>) -> Result<Broker, ReplayError> 
     let tls = address.tls.then(|| Tls {
         ca_file: args.ca_file.clone(),
         identity: args.cert_file.clone().zip(args.key_file.clone()),
+        server_name: None,
+        alpn: Vec::new(),
     });
     if tls.is_none() {
         for (flag, given) in [("--ca-file", &args.ca_file), ("--cert-file", &args.cert_file)] {
@@ -258,6 +260,8 @@ fn broker(args: &Args, password: Option<String>) -> Result<Broker, ReplayError> 
     Ok(Broker {
         host: address.host,
         port: address.port,
+        // Every broker speaks it, and a replay needs nothing of the other.
+        protocol: Protocol::V3_1_1,
         tls,
         login,
         client_id,

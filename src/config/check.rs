@@ -14,11 +14,15 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
+use toml::Spanned;
+
 use super::document::{self, Field, Reader, shorten};
-use super::raw::{RawBroker, RawConfig, RawDevice, RawHttp, RawModels, RawOutbox, RawRuntime};
+use super::raw::{RawBroker, RawConfig, RawDevice, RawHttp, RawModels, RawOutbox, RawPipeline, RawRuntime};
 use super::world::{ThisMachine, World};
 use super::{
-    Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Runtime, Tls, address, topic,
+    Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Protocol, Runtime, Tls,
+    address, topic,
 };
 
 pub(crate) use pipeline::{band, is_folder_name};
@@ -85,6 +89,9 @@ impl Rules<'_, '_> {
             Field::Given(list) => self.pipelines(list, device.as_ref()),
             _ => None,
         };
+        if let (Field::Given(list), Some((_, broker))) = (&raw.pipeline, raw.broker.table()) {
+            self.only_v5(list.get_ref(), broker);
+        }
         Some(Config {
             file: self.file.to_owned(),
             device: device?,
@@ -178,10 +185,15 @@ impl Rules<'_, '_> {
         }
         let tls = match &address {
             Some(address) if !address.tls => {
-                for (file, name) in
-                    [(&raw.ca_file, "ca_file"), (&raw.cert_file, "cert_file"), (&raw.key_file, "key_file")]
-                {
-                    if let Some(at) = file.at() {
+                let files = [
+                    (raw.ca_file.at(), "ca_file"),
+                    (raw.cert_file.at(), "cert_file"),
+                    (raw.key_file.at(), "key_file"),
+                    (raw.server_name.at(), "server_name"),
+                    (raw.alpn.at(), "alpn"),
+                ];
+                for (at, name) in files {
+                    if let Some(at) = at {
                         self.complain(
                             at,
                             format!(
@@ -193,7 +205,12 @@ impl Rules<'_, '_> {
                 }
                 None
             }
-            _ => Some(Tls { ca_file, identity: cert_file.zip(key_file) }),
+            _ => Some(Tls {
+                ca_file,
+                identity: cert_file.zip(key_file),
+                server_name: self.server_name(&raw.server_name),
+                alpn: self.alpn(&raw.alpn),
+            }),
         };
         let client_id = match &raw.client_id {
             Field::Absent | Field::Default(_) => device.map(|device| format!("lineside-{}", device.id)),
@@ -219,12 +236,11 @@ impl Rules<'_, '_> {
                 }
             }
         };
-        // Only one version can be read so far; a later one is refused by its word.
-        raw.protocol.value()?;
         let address = address?;
         Some(Broker {
             host: address.host,
             port: address.port,
+            protocol: *raw.protocol.value()?,
             tls,
             login: login?,
             client_id: client_id?,
@@ -232,6 +248,54 @@ impl Rules<'_, '_> {
             connect_timeout: secs(&raw.connect_timeout_secs)?,
             max_inflight: u16::try_from(*raw.max_inflight.value()?).ok()?,
         })
+    }
+
+    /// Keys of sources that need properties, which MQTT 3.1.1 has not.
+    fn only_v5(&mut self, pipelines: &[Spanned<RawPipeline>], broker: &RawBroker) {
+        if broker.protocol.value() != Some(&Protocol::V3_1_1) {
+            return;
+        }
+        for pipeline in pipelines {
+            let source = pipeline.get_ref().source.table();
+            if let Some(at) = source.and_then(|(_, source)| source.id_property.at()) {
+                self.complain(
+                    at,
+                    "id_property names a user property, which only MQTT 5 has; set protocol = \"5\" in [broker], or \
+                     remove it",
+                );
+            }
+        }
+    }
+
+    fn server_name(&mut self, field: &Field<String>) -> Option<String> {
+        let name = field.given()?;
+        if ServerName::try_from(name.get_ref().as_str()).is_err() {
+            self.complain(
+                name.span().start,
+                format!(
+                    "server_name is {:?}, which cannot stand in a certificate; write a host name or an address",
+                    shorten(name.get_ref())
+                ),
+            );
+        }
+        Some(name.get_ref().clone())
+    }
+
+    fn alpn(&mut self, field: &Field<Vec<Spanned<String>>>) -> Vec<String> {
+        let Some(protocols) = field.given() else { return Vec::new() };
+        for protocol in protocols.get_ref() {
+            // RFC 7301 §3.1: a byte for the length, and never empty.
+            if !(1..=255).contains(&protocol.get_ref().len()) {
+                self.complain(
+                    protocol.span().start,
+                    format!(
+                        "alpn holds {:?}; a protocol's name has 1 to 255 bytes",
+                        shorten(protocol.get_ref())
+                    ),
+                );
+            }
+        }
+        protocols.get_ref().iter().map(|protocol| protocol.get_ref().clone()).collect()
     }
 
     /// `Some(None)`: no login is wanted. `None`: a complaint was made.
@@ -480,7 +544,7 @@ url = "mqtt://localhost:0"
 keep_alive_secs = 0
 password = "${NOT_SET}"
 cert_file = "c.pem"
-protocol = "5"
+protocol = "4"
 max_inflight = "5"
 
 [outbox]
@@ -523,7 +587,7 @@ retain = "yes"
             "8:19: keep_alive_secs is 0; it must be 5 to 65535",
             "9:12: password: the environment variable NOT_SET is not set",
             "10:13: cert_file stands without key_file",
-            "11:12: protocol = \"5\": MQTT 5 is not supported yet",
+            "11:12: protocol is \"4\"",
             "12:16: max_inflight is the string \"5\"; expected a whole number from 1 to \
                 65535; leave out the quotes",
             "15:1: unknown key `when_ful` in outbox; did you mean `when_full`?",
@@ -640,6 +704,20 @@ retain = "yes"
         let tls = own.tls.unwrap();
         assert_eq!(tls.ca_file.unwrap(), Path::new("/abs/ca.pem"));
         assert_eq!(tls.identity.unwrap(), (PathBuf::from("etc/c"), PathBuf::from("etc/k")));
+        let named = broker("url = \"mqtts://b\"\nserver_name = \"line.example\"\nalpn = [\"mqtt\"]").unwrap();
+        let named = named.tls.unwrap();
+        assert_eq!(
+            (named.server_name.as_deref(), named.alpn.as_slice()),
+            (Some("line.example"), &["mqtt".into()][..])
+        );
+        for (line, why) in
+            [("server_name = \"a b\"", "cannot stand in a certificate"), ("alpn = [\"\"]", "1 to 255 bytes")]
+        {
+            let found = broker(&format!("url = \"mqtts://b\"\n{line}")).unwrap_err();
+            assert!(found.contains(why), "{found}");
+        }
+        let found = broker("url = \"mqtt://b\"\nserver_name = \"x\"").unwrap_err();
+        assert!(found.contains("mqtts:// only"), "{found}");
         let found = broker("url = \"mqtt://b\"\nca_file = \"ca.pem\"").unwrap_err();
         assert!(found.contains("l.toml:3:11: ca_file is used with mqtts:// only"), "{found}");
     }

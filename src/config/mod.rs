@@ -93,6 +93,8 @@ pub struct Broker {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Version of MQTT.
+    pub protocol: Protocol,
     /// `Some` for `mqtts://`.
     pub tls: Option<Tls>,
     /// User name and password, when the broker wants them.
@@ -113,12 +115,22 @@ impl std::fmt::Debug for Broker {
         f.debug_struct("Broker")
             .field("host", &self.host)
             .field("port", &self.port)
+            .field("protocol", &self.protocol)
             .field("tls", &self.tls)
             .field("username", &self.login.as_ref().map(|(user, _)| user))
             .field("client_id", &self.client_id)
             .field("keep_alive", &self.keep_alive)
             .finish_non_exhaustive()
     }
+}
+
+/// Version of MQTT that is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// Every broker speaks it.
+    V3_1_1,
+    /// With expiry, properties, and reasons in words.
+    V5,
 }
 
 /// Certificates for `mqtts://`; read anew at each connect.
@@ -128,6 +140,10 @@ pub struct Tls {
     pub ca_file: Option<PathBuf>,
     /// Our certificate and key (PEM), when the broker wants to know us.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// The name that the broker's certificate must carry; `None`: the host of the URL.
+    pub server_name: Option<String>,
+    /// Protocols offered in the handshake (ALPN), best first; usually none.
+    pub alpn: Vec<String>,
 }
 
 /// `[outbox]`
@@ -240,6 +256,8 @@ pub enum SourceKind {
         topic: String,
         /// 0 or 1.
         qos: Qos,
+        /// User property (MQTT 5) whose value is the frame's own id.
+        id_property: Option<String>,
     },
 }
 

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 
 use super::document::{Flag, List, Number, Reader, Text, Whole, Written, keys, words};
 use super::serial::{CrcFrom, FlowControl, LengthCounts, Parity};
-use super::{Format, LogFormat, OutboxWhenFull, Qos, UnknownFields, WhenFull};
+use super::{Format, LogFormat, OutboxWhenFull, Protocol, Qos, UnknownFields, WhenFull};
 use crate::base::wire::ByteOrder;
 pub(crate) use modbus::{RawModbus, RawModbusRegister};
 pub(crate) use write_back::{RawWriteBack, RawWriteValues, WriteAs};
@@ -68,6 +68,11 @@ keys! {
         cert_file: Text,
         /// PEM file of our private key. Needs `cert_file`.
         key_file: Text,
+        /// Name that the broker's certificate must carry, where it is another than the host in `url`.
+        server_name: Text,
+        /// Protocols offered in the TLS handshake (ALPN), such as `["mqtt"]`: for brokers behind a
+        /// port that serves several.
+        alpn: List<Text>,
         /// MQTT client id of the intake connection; the publishing one adds `-out`. Two devices
         /// with one id throw each other out. Default: `lineside-` and the device's id.
         client_id: Text,
@@ -77,23 +82,15 @@ keys! {
         connect_timeout_secs: Whole<1, 600> = 10,
         /// Publications that may wait for their acknowledgement at once.
         max_inflight: Whole<1, 65_535> = 100,
-        /// Version of MQTT.
+        /// Version of MQTT. Version 5 adds expiry, replies, user properties, and reasons in words.
         protocol: ProtocolWord = Protocol::V3_1_1,
     }
-}
-
-/// Version of MQTT that is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
-    V3_1_1,
 }
 
 words! {
     ProtocolWord: Protocol {
         "3.1.1" => Protocol::V3_1_1,
-        refused {
-            "5" => "MQTT 5 is not supported yet; use \"3.1.1\", which every MQTT 5 broker speaks as well",
-        }
+        "5" => Protocol::V5,
     }
 }
 
@@ -195,6 +192,9 @@ keys! {
         topic: Text,
         /// MQTT quality of service: 1 keeps a frame at the broker until its prediction is settled.
         qos: QosNumber = Qos::AtLeastOnce,
+        /// User property of MQTT 5 whose value is the frame's own id, for payloads that cannot carry
+        /// one; it travels along as `frame_id`. Needs `protocol = "5"`.
+        id_property: Text,
         /// Frames that may wait for a worker.
         queue_frames: Whole<1, 1_000_000> = 8,
         /// Bytes of frames that may wait for a worker.

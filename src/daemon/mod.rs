@@ -440,12 +440,15 @@ fn mqtt_source(
     identities: Identities,
 ) -> MqttSource {
     let route = |(index, pipeline): (usize, &Arc<Pipeline>)| {
-        let SourceKind::Mqtt { topic, qos } = &pipeline.config.source.kind else { return None };
+        let SourceKind::Mqtt { topic, qos, id_property } = &pipeline.config.source.kind else {
+            return None;
+        };
         Some(Route {
             pipeline: index,
             name: pipeline.config.name.clone(),
             filter: Filter::parse(topic),
             qos: *qos,
+            id_property: id_property.clone(),
             max_payload_bytes: pipeline.config.source.max_payload_bytes.get(),
         })
     };

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::base::counters::PipelineCounters;
@@ -227,8 +228,14 @@ impl Way {
             ticket.settle();
             return;
         }
+        if frame.carried.expires_at.is_some_and(|at| begun >= at) {
+            counters.lost(Reason::Expired).bump();
+            ticket.settle();
+            return;
+        }
         // The frame's own id, as soon as it is known: an error message carries it too.
-        let mut own_id = pipeline.id_in_topic(&frame.origin).map(str::to_owned);
+        let in_topic = || pipeline.id_in_topic(&frame.origin).map(str::to_owned);
+        let mut own_id = frame.carried.frame_id.clone().or_else(in_topic);
         let answered = match too_large {
             Some(too_large) => Err(too_large.into()),
             None => catch_unwind(AssertUnwindSafe(|| self.predict(&frame, &mut own_id, begun, clock)))
@@ -270,6 +277,7 @@ impl Way {
                     reason,
                     message: &in_words(&error),
                     payload_bytes: too_large.map_or(frame.payload.len(), |too_large| too_large.bytes),
+                    retained: frame.carried.retained,
                     redelivered: frame.identity.redelivered,
                 });
                 self.publish(&frame, Kind::Error, payload, ticket, clock.now());
@@ -286,7 +294,8 @@ impl Way {
     ) -> Result<Vec<Prediction>, WayError> {
         let Self { pipeline, decoder, featurizer, inference, alone, .. } = self;
         let decoded = decoder.decode(&frame.payload)?;
-        if decoded.frame_id.is_some() {
+        // An id beside the payload goes before one within, and that before one in the topic.
+        if frame.carried.frame_id.is_none() && decoded.frame_id.is_some() {
             own_id.clone_from(&decoded.frame_id);
         }
         let decoded_at = clock.now();
@@ -331,6 +340,7 @@ impl Way {
                 },
                 verdict,
                 scored,
+                retained: frame.carried.retained,
                 redelivered: frame.identity.redelivered,
             });
             featurized_at = clock.now();
@@ -338,24 +348,34 @@ impl Way {
         Ok(predictions)
     }
 
+    /// Queues a message, and a copy for the topic that the frame's sender asked for.
     fn publish(&self, frame: &Frame, kind: Kind, payload: Vec<u8>, ticket: Ticket, now: Micros) {
         let publish = &self.pipeline.config.publish;
         let topic = match kind {
-            Kind::Prediction => &self.pipeline.topic,
             Kind::Error => &self.pipeline.error_topic,
+            Kind::Prediction | Kind::Reply => &self.pipeline.topic,
         };
-        self.publisher.publish(Entry {
-            pipeline: self.pipeline.index,
-            topic: topic.topic(&frame.origin).into(),
-            payload: payload.into(),
-            qos: publish.qos,
-            // A retained error would greet every later subscriber long after it was mended.
-            retain: publish.retain && kind == Kind::Prediction,
-            kind,
-            identity: frame.identity,
-            ticket,
-            queued_at: now,
-        });
+        // A retained error would greet every later subscriber long after it was mended.
+        let retain = publish.retain && kind == Kind::Prediction;
+        let ours = (Arc::from(topic.topic(&frame.origin)), kind, retain);
+        let asked_for = frame.carried.reply_topic.clone().map(|topic| (topic, Kind::Reply, false));
+        let messages: Vec<(Arc<str>, Kind, bool)> = [Some(ours), asked_for].into_iter().flatten().collect();
+        let payload = Bytes::from(payload);
+        let tickets = ticket.split(messages.len());
+        for ((topic, kind, retain), ticket) in messages.into_iter().zip(tickets) {
+            self.publisher.publish(Entry {
+                pipeline: self.pipeline.index,
+                topic,
+                payload: payload.clone(),
+                qos: publish.qos,
+                retain,
+                kind,
+                identity: frame.identity,
+                back: frame.carried.back.clone(),
+                ticket,
+                queued_at: now,
+            });
+        }
     }
 }
 

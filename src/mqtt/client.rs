@@ -11,13 +11,13 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::link::{Greeting, Link, LinkError, Role, encode};
-use super::packet::{Packet, Publish, QoS};
+use super::link::{Greeting, Link, LinkError, Role};
+use super::packet::{Out, Packet, PacketTooLarge, Publish, Welcome};
 use super::tls;
 use super::wire::{Incoming, Reader};
 use crate::base::{Clock, Micros};
@@ -64,6 +64,9 @@ pub enum SendError {
     /// The connection failed or ended.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// A message is larger than the broker takes (MQTT 5).
+    #[error(transparent)]
+    TooLarge(#[from] PacketTooLarge),
     /// The broker answers pings but acknowledges nothing.
     #[error("the broker has acknowledged none of {waiting} messages for {secs} s")]
     Unacknowledged {
@@ -110,13 +113,14 @@ pub fn send<M: Messages>(
             unacknowledged: HashMap::new(),
             last_pkid: 0,
             last_settled: clock.now(),
+            too_large: None,
             pause: Pause::None,
         };
         // One attempt: the seed of the wait between attempts does not matter.
-        let link = Link::new(role, broker.keep_alive, broker.connect_timeout, broker.login.clone(), 1);
+        let link = Link::new(role, broker, 1);
         match timeout(broker.connect_timeout, opened).await.map_err(late)?? {
-            Stream::Plain(stream) => converse(link, stream, clock, broker.keep_alive).await,
-            Stream::Tls(stream) => converse(link, *stream, clock, broker.keep_alive).await,
+            Stream::Plain(stream) => converse(link, stream, clock, broker).await,
+            Stream::Tls(stream) => converse(link, *stream, clock, broker).await,
         }
     })
 }
@@ -130,12 +134,13 @@ async fn converse<M: Messages>(
     mut link: Link<Sender<'_, M>>,
     stream: impl AsyncRead + AsyncWrite,
     clock: &impl Clock,
-    keep_alive: Duration,
+    broker: &Broker,
 ) -> Result<(), SendError> {
+    let keep_alive = broker.keep_alive;
     let (mut from, mut to) = tokio::io::split(stream);
     // Nobody sends us payloads: we subscribe to nothing.
-    let mut reader = Reader::new(0);
-    let mut out = BytesMut::with_capacity(OUT_BYTES);
+    let mut reader = Reader::new(broker.protocol, 0);
+    let mut out = Out::new(broker.protocol);
     let mut last_progress = clock.now();
     link.opened(last_progress, &mut out);
     loop {
@@ -160,9 +165,9 @@ async fn converse<M: Messages>(
         let deadline = link.deadline(now).min(keep_alive).min(link.role.wait(now));
         tokio::select! {
             written = to.write(&out), if !out.is_empty() => {
-                let written = written.map_err(LinkError::Io)?;
+                let written = written.map_err(LinkError::of_socket)?;
                 if written == 0 {
-                    return Err(LinkError::Closed.into());
+                    return Err(link.closed().into());
                 }
                 out.advance(written);
                 last_progress = clock.now();
@@ -172,12 +177,12 @@ async fn converse<M: Messages>(
                     timeout(keep_alive, to.flush())
                         .await
                         .map_err(|_| LinkError::Stuck { secs: keep_alive.as_secs() })?
-                        .map_err(LinkError::Io)?;
+                        .map_err(LinkError::of_socket)?;
                 }
             }
             read = from.read_buf(reader.buffer()) => {
-                if read.map_err(LinkError::Io)? == 0 {
-                    return Err(LinkError::Closed.into());
+                if read.map_err(LinkError::of_socket)? == 0 {
+                    return Err(link.closed().into());
                 }
             }
             () = sleep(deadline) => {}
@@ -210,11 +215,16 @@ struct Sender<'m, M> {
     unacknowledged: HashMap<u16, usize>,
     last_pkid: u16,
     last_settled: Micros,
+    /// A message that the broker would not take.
+    too_large: Option<PacketTooLarge>,
     pause: Pause,
 }
 
 impl<M: Messages> Sender<'_, M> {
     fn check(&self, now: Micros, patience: Duration) -> Result<(), SendError> {
+        if let Some(too_large) = self.too_large {
+            return Err(too_large.into());
+        }
         let silent = now.since(self.last_settled);
         if self.unacknowledged.is_empty() || silent < patience {
             return Ok(());
@@ -240,22 +250,21 @@ impl<M: Messages> Sender<'_, M> {
         }
     }
 
-    fn put(&mut self, now: Micros, message: Message, out: &mut BytesMut) {
+    fn put(&mut self, now: Micros, message: Message, out: &mut Out) {
         let bytes = message.payload.len();
-        match self.qos {
-            Qos::AtMostOnce => {
-                let publish = Publish::from_bytes(message.topic, QoS::AtMostOnce, message.payload);
-                encode(&Packet::Publish(publish), out);
-                self.messages.settled(bytes);
-            }
-            Qos::AtLeastOnce => {
-                let mut publish = Publish::from_bytes(message.topic, QoS::AtLeastOnce, message.payload);
-                publish.pkid = self.free_pkid();
+        let mut publish = Publish::new(message.topic, message.payload);
+        publish.qos = self.qos;
+        if self.qos == Qos::AtLeastOnce {
+            publish.pkid = self.free_pkid();
+        }
+        match (out.publish(&publish), self.qos) {
+            (Err(too_large), _) => self.too_large = Some(too_large),
+            (Ok(()), Qos::AtMostOnce) => self.messages.settled(bytes),
+            (Ok(()), Qos::AtLeastOnce) => {
                 if self.unacknowledged.is_empty() {
                     self.last_settled = now;
                 }
                 self.unacknowledged.insert(publish.pkid, bytes);
-                encode(&Packet::Publish(publish), out);
             }
         }
     }
@@ -266,12 +275,16 @@ impl<M: Messages> Role for Sender<'_, M> {
         Greeting { client_id: self.client_id.into(), clean_session: true, will: None }
     }
 
-    fn connected(&mut self, now: Micros, _session_present: bool, _out: &mut BytesMut) {
+    fn connected(&mut self, now: Micros, welcome: &Welcome, _out: &mut Out) {
+        self.window = self.window.min(welcome.receive_maximum.into());
         self.last_settled = now;
     }
 
-    fn received(&mut self, now: Micros, incoming: Incoming, _out: &mut BytesMut) -> Result<(), LinkError> {
+    fn received(&mut self, now: Micros, incoming: Incoming, _out: &mut Out) -> Result<(), LinkError> {
         match incoming {
+            Incoming::Packet(Packet::PubAck(ack)) if ack.reason.is_failure() => {
+                Err(LinkError::NotTaken(ack.reason))
+            }
             Incoming::Packet(Packet::PubAck(ack)) => {
                 // An acknowledgement of nothing that we know harms nobody.
                 if let Some(bytes) = self.unacknowledged.remove(&ack.pkid) {
@@ -287,7 +300,7 @@ impl<M: Messages> Role for Sender<'_, M> {
         }
     }
 
-    fn pump(&mut self, now: Micros, out: &mut BytesMut) {
+    fn pump(&mut self, now: Micros, out: &mut Out) {
         while out.len() < OUT_BYTES && self.unacknowledged.len() < self.window {
             match self.pause {
                 Pause::Ended => return,
@@ -316,6 +329,10 @@ impl<M: Messages> Role for Sender<'_, M> {
 mod tests {
     use super::*;
     use crate::base::clock::SystemClock;
+    use crate::config::Protocol;
+    use bytes::BytesMut;
+    use rumqttc::mqttbytes::QoS;
+    use rumqttc::mqttbytes::v4::{Packet, Publish};
     use std::io::{Read, Write};
     use std::net::{TcpListener, TcpStream as StdStream};
 
@@ -356,6 +373,7 @@ mod tests {
         Broker {
             host: "127.0.0.1".into(),
             port,
+            protocol: Protocol::V3_1_1,
             tls: None,
             login: None,
             client_id: "tool".into(),
@@ -452,6 +470,7 @@ mod tests {
             unacknowledged: HashMap::from([(1, 0), (2, 0)]),
             last_pkid: u16::MAX,
             last_settled: Micros(0),
+            too_large: None,
             pause: Pause::None,
         };
         assert_eq!(sender.free_pkid(), 3);

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::link::{Link, LinkError, Role};
+use super::packet::Out;
 use super::tls;
 use super::wire::Reader;
 use crate::base::Clock;
@@ -86,8 +87,7 @@ pub fn run<R: Role>(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
     // The clock's microseconds and the process id differ between devices that lost power together.
     let seed = clock.wall().0 ^ (u64::from(std::process::id()) << 32) ^ settings.name.len() as u64;
-    let broker = &settings.broker;
-    let link = Link::new(role, broker.keep_alive, broker.connect_timeout, broker.login.clone(), seed);
+    let link = Link::new(role, &settings.broker, seed);
     runtime.block_on(Driver { settings, handle, clock, link }.run());
     Ok(())
 }
@@ -176,8 +176,9 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
 
     async fn converse(&mut self, stream: impl AsyncRead + AsyncWrite) -> Result<(), LinkError> {
         let (mut from, mut to) = tokio::io::split(stream);
-        let mut reader = Reader::new(self.settings.max_payload);
-        let mut out = BytesMut::with_capacity(OUT_BYTES);
+        let protocol = self.settings.broker.protocol;
+        let mut reader = Reader::new(protocol, self.settings.max_payload);
+        let mut out = Out::new(protocol);
         let now = self.clock.now();
         self.link.opened(now, &mut out);
         let mut was_up = false;
@@ -219,10 +220,17 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
             tokio::select! {
                 biased;
                 written = to.write(&out), if !out.is_empty() => {
-                    let written = written.map_err(LinkError::Io)?;
-                    if written == 0 {
-                        return Err(LinkError::Closed);
-                    }
+                    let written = match written {
+                        Ok(0) => Err(self.link.closed()),
+                        written => written.map_err(LinkError::of_socket),
+                    };
+                    let written = match written {
+                        Ok(written) => written,
+                        Err(error) => {
+                            self.hear_out(&mut from, &mut reader).await?;
+                            return Err(error);
+                        }
+                    };
                     out.advance(written);
                     last_progress = self.clock.now();
                     self.link.sent(last_progress);
@@ -231,16 +239,41 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                         timeout(patience, to.flush())
                             .await
                             .map_err(|_| LinkError::Stuck { secs: patience.as_secs() })?
-                            .map_err(LinkError::Io)?;
+                            .map_err(LinkError::of_socket)?;
                     }
                 }
                 read = from.read_buf(reader.buffer()), if reads => {
-                    if read.map_err(LinkError::Io)? == 0 {
-                        return Err(LinkError::Closed);
+                    if read.map_err(LinkError::of_socket)? == 0 {
+                        return Err(self.link.closed());
                     }
                 }
                 () = self.handle.0.wake.notified() => {}
                 () = sleep(deadline) => {}
+            }
+        }
+    }
+
+    /// We can say nothing more, and what the broker has said before may still be on its way through
+    /// our own buffers. A broker that forgets us will not say it again: take what has come whole.
+    async fn hear_out(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        reader: &mut Reader,
+    ) -> Result<(), LinkError> {
+        const LAST_WORDS_WITHIN: Duration = Duration::from_millis(100);
+        // Answers have nowhere to go.
+        let mut unsaid = Out::new(self.settings.broker.protocol);
+        loop {
+            let now = self.clock.now();
+            while let Some(incoming) = reader.next_packet()? {
+                self.link.received(now, incoming, &mut unsaid)?;
+            }
+            if !self.link.role.takes_more() {
+                return Ok(());
+            }
+            match timeout(LAST_WORDS_WITHIN, from.read_buf(reader.buffer())).await {
+                Ok(Ok(1..)) => {}
+                Ok(Ok(0) | Err(_)) | Err(_) => return Ok(()),
             }
         }
     }
@@ -252,7 +285,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
     }
 
     async fn say_goodbye(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), LinkError> {
-        let mut last = BytesMut::new();
+        let mut last = Out::new(self.settings.broker.protocol);
         self.link.goodbye(&mut last);
         // The connection ends here in any case: a broker that is gone already needs no goodbye.
         let _ = timeout(Duration::from_secs(1), async {

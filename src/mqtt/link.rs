@@ -2,18 +2,18 @@
 //!
 //! Promise: no packet that the other side may miss is kept here. A connection that ends, ends whole:
 //! the next one starts from what the stages own (outbox, ledger). Silence is noticed within one and
-//! a half keep-alives, in both directions. Waits between attempts double and are slow to forgive.
+//! a half keep-alives, and within three quarters of one while an answer is owed to us. Waits between
+//! attempts double and are slow to forgive.
 //! Not here: sockets and threads ([`super::driver`]), what is taken or sent ([`Role`]).
 
 use std::io;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use rumqttc::mqttbytes::v4::{ConnAck, Connect, ConnectReturnCode, LastWill, Login, Packet};
-
-use super::tls::TlsError;
+use super::packet::{ConnAck, Connect, Out, Packet, Reason, Welcome, Will};
+use super::tls::{self, TlsError};
 use super::wire::{Incoming, WireError};
 use crate::base::Micros;
+use crate::config::Broker;
 use crate::flow::Backoff;
 
 /// What a connection says of itself in CONNECT.
@@ -24,22 +24,31 @@ pub struct Greeting {
     /// `false`: the broker keeps subscriptions and unacknowledged frames while we are away.
     pub clean_session: bool,
     /// Last will.
-    pub will: Option<LastWill>,
+    pub will: Option<Will>,
 }
 
 /// What a stage does with a connection. Everything it wants to say is encoded into `out`.
 pub trait Role: Send {
     /// Read before each attempt.
     fn greeting(&self) -> Greeting;
-    /// The broker accepted us.
-    fn connected(&mut self, now: Micros, session_present: bool, out: &mut BytesMut);
+    /// The broker accepted us, and this is what it says of itself.
+    fn connected(&mut self, now: Micros, welcome: &Welcome, out: &mut Out);
     /// A packet other than CONNACK and PINGRESP.
-    fn received(&mut self, now: Micros, incoming: Incoming, out: &mut BytesMut) -> Result<(), LinkError>;
+    fn received(&mut self, now: Micros, incoming: Incoming, out: &mut Out) -> Result<(), LinkError>;
     /// Called whenever there is room: encode what waits, a bounded portion of it.
-    fn pump(&mut self, now: Micros, out: &mut BytesMut);
+    fn pump(&mut self, now: Micros, out: &mut Out);
     /// `false` stops reading: the broker then waits.
     fn takes_more(&mut self) -> bool {
         true
+    }
+    /// Asked now and then: whether an answer of the broker's is overdue although the line lives.
+    fn check(&mut self, now: Micros) -> Result<(), LinkError> {
+        let _ = now;
+        Ok(())
+    }
+    /// The broker owes us an answer: its silence is then looked into sooner.
+    fn awaits_answer(&self) -> bool {
+        false
     }
     /// Asked once the link is told to finish: nothing is left to say.
     fn is_done(&mut self) -> bool;
@@ -74,8 +83,19 @@ pub enum LinkError {
     #[error("no TLS with the broker")]
     Tls(#[from] TlsError),
     /// CONNACK with a refusal.
-    #[error("the broker refused the connection: {}", refusal(*.0))]
-    Refused(ConnectReturnCode),
+    #[error("the broker refused the connection: {0}")]
+    Refused(Reason),
+    /// It takes nothing at QoS 1, which the promise rests on.
+    #[error(
+        "the broker takes messages at QoS 0 only; predictions need QoS 1: allow it there, or use another broker"
+    )]
+    NoAtLeastOnce,
+    /// DISCONNECT from the broker.
+    #[error("the broker ended the connection: {0}")]
+    Ended(Reason),
+    /// The broker refused a message of ours; after a while it may take it.
+    #[error("the broker did not take a message: {0}")]
+    NotTaken(Reason),
     /// CONNACK did not come.
     #[error("the broker took the connection but sent no CONNACK within {secs} s: is this port MQTT?")]
     NoConnAck {
@@ -83,8 +103,14 @@ pub enum LinkError {
         secs: u64,
     },
     /// The broker closed the connection.
-    #[error("the broker closed the connection (another client with the same id, or a restart)")]
-    Closed,
+    #[error(
+        "the broker closed the connection: a restart, or another client with our client id {client_id:?} (two devices \
+         with one id throw each other out: set [device] id or [broker] client_id)"
+    )]
+    Closed {
+        /// Ours.
+        client_id: String,
+    },
     /// The socket failed.
     #[error("the connection broke")]
     Io(#[source] io::Error),
@@ -97,6 +123,14 @@ pub enum LinkError {
         /// Seconds since its last byte.
         secs: u64,
     },
+    /// The broker answers pings and not what was asked.
+    #[error("the broker answers pings, but not {what}, for {secs} s")]
+    Unanswered {
+        /// What was asked of it.
+        what: &'static str,
+        /// Since then.
+        secs: u64,
+    },
     /// The broker does not read what we write.
     #[error("the broker has not taken a byte for {secs} s")]
     Stuck {
@@ -106,21 +140,6 @@ pub enum LinkError {
     /// The broker broke the protocol.
     #[error("the broker broke the protocol: {0}")]
     Protocol(&'static str),
-}
-
-fn refusal(code: ConnectReturnCode) -> &'static str {
-    match code {
-        ConnectReturnCode::Success => "no reason",
-        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
-        ConnectReturnCode::BadClientId => "it does not accept the client id; set [broker] client_id",
-        ConnectReturnCode::ServiceUnavailable => "it is not available",
-        ConnectReturnCode::BadUserNamePassword => {
-            "wrong user name or password; set [broker] username and password"
-        }
-        ConnectReturnCode::NotAuthorized => {
-            "not authorised; check [broker] username, password and client_id, and the broker's access list"
-        }
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,6 +162,15 @@ struct Up {
     last_sent: Micros,
     last_received: Micros,
     ping_since: Option<Micros>,
+    /// When the role last looked for answers that are overdue.
+    checked: Micros,
+}
+
+impl LinkError {
+    /// A socket's error, told as TLS's where it is one.
+    pub fn of_socket(error: io::Error) -> Self {
+        tls::of_socket(error).map_or_else(Self::Io, Self::Tls)
+    }
 }
 
 /// The machine around a [`Role`].
@@ -151,27 +179,25 @@ pub struct Link<R> {
     pub role: R,
     phase: Phase,
     backoff: Backoff,
+    /// As configured.
+    asked_keep_alive: Duration,
+    /// As it holds: a broker may overrule ours.
     keep_alive: Duration,
     connect_timeout: Duration,
-    login: Option<Login>,
+    login: Option<(String, String)>,
 }
 
 impl<R: Role> Link<R> {
     /// Down, and ready for its first attempt. `seed` feeds the jitter.
-    pub fn new(
-        role: R,
-        keep_alive: Duration,
-        connect_timeout: Duration,
-        login: Option<(String, String)>,
-        seed: u64,
-    ) -> Self {
+    pub fn new(role: R, broker: &Broker, seed: u64) -> Self {
         Self {
             role,
             phase: Phase::Down { retry_at: Micros(0) },
             backoff: Backoff::new(seed),
-            keep_alive,
-            connect_timeout,
-            login: login.map(|(user, password)| Login::new(user, password)),
+            asked_keep_alive: broker.keep_alive,
+            keep_alive: broker.keep_alive,
+            connect_timeout: broker.connect_timeout,
+            login: broker.login.clone(),
         }
     }
 
@@ -189,21 +215,26 @@ impl<R: Role> Link<R> {
     }
 
     /// The socket stands: say hello.
-    pub fn opened(&mut self, now: Micros, out: &mut BytesMut) {
-        let greeting = self.role.greeting();
-        let mut connect = Connect::new(greeting.client_id);
-        connect.keep_alive = self.keep_alive.as_secs() as u16;
-        connect.clean_session = greeting.clean_session;
-        connect.last_will = greeting.will;
-        connect.login = self.login.clone();
-        encode(&Packet::Connect(connect), out);
+    pub fn opened(&mut self, now: Micros, out: &mut Out) {
+        let Greeting { client_id, clean_session, will } = self.role.greeting();
+        out.connect(&Connect {
+            client_id,
+            clean_session,
+            keep_alive_secs: self.asked_keep_alive.as_secs() as u16,
+            will,
+            login: self.login.clone(),
+        });
         self.phase = Phase::Greeting { since: now };
     }
 
     /// A packet came.
-    pub fn received(&mut self, now: Micros, incoming: Incoming, out: &mut BytesMut) -> Result<(), LinkError> {
+    pub fn received(&mut self, now: Micros, incoming: Incoming, out: &mut Out) -> Result<(), LinkError> {
         match (&mut self.phase, incoming) {
             (Phase::Greeting { .. }, Incoming::Packet(Packet::ConnAck(ack))) => self.greeted(now, &ack, out),
+            // A server that will not have us may say so in MQTT 5's way before it has greeted us.
+            (Phase::Greeting { .. } | Phase::Up(_), Incoming::Packet(Packet::Disconnect(reason))) => {
+                Err(LinkError::Ended(reason))
+            }
             (Phase::Greeting { .. }, _) => Err(LinkError::Protocol("a packet before CONNACK")),
             (Phase::Up(up), incoming) => {
                 up.last_received = now;
@@ -218,13 +249,24 @@ impl<R: Role> Link<R> {
         }
     }
 
-    fn greeted(&mut self, now: Micros, ack: &ConnAck, out: &mut BytesMut) -> Result<(), LinkError> {
-        if ack.code != ConnectReturnCode::Success {
-            return Err(LinkError::Refused(ack.code));
+    fn greeted(&mut self, now: Micros, ack: &ConnAck, out: &mut Out) -> Result<(), LinkError> {
+        let ConnAck { reason, welcome } = ack;
+        if reason.code != 0 {
+            return Err(LinkError::Refused(reason.clone()));
         }
-        self.phase = Phase::Up(Up { last_sent: now, last_received: now, ping_since: None });
+        if !welcome.at_least_once {
+            return Err(LinkError::NoAtLeastOnce);
+        }
+        // §3.2.2.3.14: what the server says holds. Zero switches it off there, and not here: we would
+        // never notice that the server is gone.
+        self.keep_alive = match welcome.keep_alive_secs {
+            Some(secs @ 1..) => Duration::from_secs(secs.into()),
+            _ => self.asked_keep_alive,
+        };
+        out.limit(welcome.max_packet_bytes);
+        self.phase = Phase::Up(Up { last_sent: now, last_received: now, ping_since: None, checked: now });
         self.backoff.connected(now);
-        self.role.connected(now, ack.session_present, out);
+        self.role.connected(now, welcome, out);
         Ok(())
     }
 
@@ -234,7 +276,7 @@ impl<R: Role> Link<R> {
     }
 
     /// Lets the role encode what waits.
-    pub fn pump(&mut self, now: Micros, out: &mut BytesMut) {
+    pub fn pump(&mut self, now: Micros, out: &mut Out) {
         if self.is_up() {
             self.role.pump(now, out);
         }
@@ -256,8 +298,8 @@ impl<R: Role> Link<R> {
     }
 
     /// Looks at the clock: pings, and gives up on the silent.
-    pub fn tick(&mut self, now: Micros, out: &mut BytesMut) -> Result<(), LinkError> {
-        let ping_after = self.ping_after();
+    pub fn tick(&mut self, now: Micros, out: &mut Out) -> Result<(), LinkError> {
+        let ping_at = self.ping_at();
         let answer_within = self.answer_within();
         match &mut self.phase {
             Phase::Greeting { since } if now.since(*since) >= self.connect_timeout => {
@@ -270,11 +312,16 @@ impl<R: Role> Link<R> {
                     }
                     Some(_) => {}
                     None => {
-                        if now.since(up.last_sent.min(up.last_received)) >= ping_after {
+                        if ping_at.is_some_and(|at| now >= at) {
                             up.ping_since = Some(now);
-                            encode(&Packet::PingReq, out);
+                            out.ping();
                         }
                     }
+                }
+                // Patience is counted in tens of seconds: once a second is often enough.
+                if now.since(up.checked) >= Duration::from_secs(1) {
+                    up.checked = now;
+                    self.role.check(now)?;
                 }
                 Ok(())
             }
@@ -289,7 +336,7 @@ impl<R: Role> Link<R> {
             Phase::Opening => now + self.connect_timeout,
             Phase::Greeting { since } => since + self.connect_timeout,
             Phase::Up(Up { ping_since: Some(since), .. }) => since + self.answer_within(),
-            Phase::Up(up) => up.last_sent.min(up.last_received) + self.ping_after(),
+            Phase::Up(_) => self.ping_at().unwrap_or(now),
         };
         at.since(now)
     }
@@ -305,25 +352,29 @@ impl<R: Role> Link<R> {
     }
 
     /// Says goodbye: the broker will not send the last will.
-    pub fn goodbye(&self, out: &mut BytesMut) {
-        encode(&Packet::Disconnect, out);
+    pub fn goodbye(&self, out: &mut Out) {
+        out.disconnect();
     }
 
-    /// Three quarters: the packet must arrive within the keep-alive (MQTT 3.1.1 §3.1.2.10).
-    fn ping_after(&self) -> Duration {
-        self.keep_alive.mul_f32(0.75)
+    /// The broker closed the connection without a word.
+    pub fn closed(&self) -> LinkError {
+        LinkError::Closed { client_id: self.role.greeting().client_id }
+    }
+
+    /// When to ask whether the broker is there. After three quarters of a keep-alive without a packet
+    /// in either direction: the ping must arrive within the whole (§3.1.2.10). After a quarter without
+    /// one from the broker while it owes us an answer.
+    fn ping_at(&self) -> Option<Micros> {
+        let Phase::Up(up) = self.phase else { return None };
+        let idle = up.last_sent.min(up.last_received) + self.keep_alive.mul_f32(0.75);
+        let owed = up.last_received + self.keep_alive.mul_f32(0.25);
+        Some(if self.role.awaits_answer() { idle.min(owed) } else { idle })
     }
 
     /// A broker that took longer than half a keep-alive over a PINGRESP is of no use to us.
     fn answer_within(&self) -> Duration {
         self.keep_alive.mul_f32(0.5)
     }
-}
-
-/// Appends a packet of ours.
-pub fn encode(packet: &Packet, out: &mut BytesMut) {
-    let written = packet.write(out, usize::MAX);
-    debug_assert!(written.is_ok(), "packets of ours have packet ids and stay below 256 MiB: {written:?}");
 }
 
 #[cfg(test)]

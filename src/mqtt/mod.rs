@@ -1,10 +1,12 @@
-//! MQTT 3.1.1: a pure machine over rumqttc's packets, and one thread a connection around it.
+//! MQTT 3.1.1 and 5: a pure machine over packets, and one thread a connection around it.
 //!
-//! Packets are encoded and decoded by `rumqttc::mqttbytes`. Its event loop is left out: settlement
-//! needs acknowledgements in receive order, a token from each publication to its PUBACK, nothing
-//! queued out of our sight, oversize payloads skipped rather than fatal, and a watchdog; the event
-//! loop offers none of these (`docs/ARCHITECTURE.md` lists them).
+//! At QoS 0 and 1 a client's side of MQTT is small, and settlement needs of it what client libraries do
+//! not offer: acknowledgements in receive order, a token from each publication to its PUBACK, nothing
+//! queued out of our sight, oversize payloads skipped rather than fatal, a watchdog
+//! (`docs/ARCHITECTURE.md` lists them). So packets and machine are our own; tests hold them against
+//! rumqttc's codec and against mosquitto.
 //!
+//! - [`packet`]: packets as values, one form for both versions
 //! - [`wire`]: bytes → packets, skipping what is too large to hold
 //! - [`link`]: one connection over its whole life, as a function of packets and time
 //! - [`acks`]: which frames may be acknowledged, in receive order
@@ -18,6 +20,7 @@ pub mod acks;
 pub mod client;
 pub mod driver;
 pub mod link;
+pub mod packet;
 pub mod tls;
 pub mod topic;
 pub mod wire;
@@ -27,10 +30,3 @@ pub use driver::{Handle, Settings};
 pub use link::{Greeting, LinkError, Role};
 pub use topic::{Filter, Template};
 pub use wire::{Incoming, Oversize};
-
-/// rumqttc's packets, so that roles name this module only.
-pub mod packet {
-    pub use rumqttc::SubscribeReasonCode;
-    pub use rumqttc::mqttbytes::QoS;
-    pub use rumqttc::mqttbytes::v4::{LastWill, Packet, PubAck, Publish, SubAck, Subscribe, SubscribeFilter};
-}

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, pem};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName, UnixTime, pem};
+use rustls::{AlertDescription, CertificateError, ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use crate::base::UnixMicros;
 use crate::config::Tls;
 
 /// Why TLS could not be agreed on.
@@ -42,16 +43,85 @@ pub enum TlsError {
         /// Why.
         source: InvalidDnsNameError,
     },
-    /// The handshake failed: expired, unknown authority, another name, no common version.
-    #[error("the handshake with the broker failed; check [broker] url, ca_file and the board's clock")]
-    Handshake(#[source] io::Error),
+    /// One side does not trust the other, or they speak no common TLS; what to do about it in words.
+    #[error("{advice}")]
+    Handshake {
+        /// What is wrong and where it is mended.
+        advice: String,
+        /// What rustls said.
+        source: io::Error,
+    },
 }
 
 /// Speaks TLS over `stream` to `host`.
 pub async fn connect(config: &Tls, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, TlsError> {
+    let host = config.server_name.as_deref().unwrap_or(host);
     let name = ServerName::try_from(host.to_owned())
         .map_err(|source| TlsError::Name { host: host.into(), source })?;
-    TlsConnector::from(Arc::new(client(config)?)).connect(name, stream).await.map_err(TlsError::Handshake)
+    let connecting = TlsConnector::from(Arc::new(client(config)?)).connect(name, stream).await;
+    connecting.map_err(|source| TlsError::Handshake { advice: advice(&source), source })
+}
+
+/// An error of a socket that TLS is spoken over: a broker that wants to see a certificate says so only
+/// after the handshake (RFC 8446 §4.4.2.4).
+pub fn of_socket(error: io::Error) -> Result<TlsError, io::Error> {
+    match error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+        true => Ok(TlsError::Handshake { advice: advice(&error), source: error }),
+        false => Err(error),
+    }
+}
+
+/// What is wrong with a handshake, and where it is mended.
+fn advice(error: &io::Error) -> String {
+    let date = |time: &UnixTime| UnixMicros(time.as_secs().saturating_mul(1_000_000)).to_string();
+    let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) else {
+        return "the broker broke off the TLS handshake: is this port TLS?".into();
+    };
+    match error {
+        rustls::Error::InvalidCertificate(why) => match why {
+            CertificateError::ExpiredContext { time, not_after } => format!(
+                "the broker's certificate has expired on {}, and this board's clock says {}: renew it, or set the clock",
+                date(not_after),
+                date(time)
+            ),
+            CertificateError::NotValidYetContext { time, not_before } => format!(
+                "the broker's certificate holds from {} on, and this board's clock says {}: set the clock",
+                date(not_before),
+                date(time)
+            ),
+            CertificateError::NotValidForNameContext { expected, presented } => format!(
+                "the broker's certificate is for {}, not for {:?}: write one of those names into [broker] url or \
+                 server_name",
+                presented.join(", "),
+                expected.to_str()
+            ),
+            // Another authority of the same name shows in the signature only.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+                "the broker's certificate is signed by nobody that we trust: set [broker] ca_file to its authority".into()
+            }
+            _ => "the broker's certificate cannot be trusted".into(),
+        },
+        rustls::Error::AlertReceived(alert) => match alert {
+            AlertDescription::CertificateRequired => {
+                "the broker wants to see a certificate of ours: set [broker] cert_file and key_file".into()
+            }
+            AlertDescription::NoApplicationProtocol => {
+                "the broker speaks none of the protocols in [broker] alpn".into()
+            }
+            AlertDescription::UnrecognisedName => {
+                "the broker does not know the name that we asked for: see [broker] url and server_name".into()
+            }
+            AlertDescription::UnknownCA
+            | AlertDescription::BadCertificate
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::AccessDenied => "the broker does not accept our certificate ([broker] cert_file)".into(),
+            _ => "the broker broke off the TLS handshake".into(),
+        },
+        rustls::Error::InvalidMessage(_) => "the broker does not speak TLS on this port: see [broker] url".into(),
+        _ => "the TLS handshake with the broker failed".into(),
+    }
 }
 
 fn client(config: &Tls) -> Result<ClientConfig, TlsError> {
@@ -60,14 +130,16 @@ fn client(config: &Tls) -> Result<ClientConfig, TlsError> {
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Identity)?
         .with_root_certificates(authorities(config)?);
-    match &config.identity {
-        None => Ok(builder.with_no_client_auth()),
+    let mut client = match &config.identity {
+        None => builder.with_no_client_auth(),
         Some((cert_file, key_file)) => {
             let key = PrivateKeyDer::from_pem_file(key_file)
                 .map_err(|source| TlsError::Pem { path: key_file.clone(), source })?;
-            builder.with_client_auth_cert(certificates(cert_file)?, key).map_err(TlsError::Identity)
+            builder.with_client_auth_cert(certificates(cert_file)?, key).map_err(TlsError::Identity)?
         }
-    }
+    };
+    client.alpn_protocols = config.alpn.iter().map(|protocol| protocol.clone().into_bytes()).collect();
+    Ok(client)
 }
 
 fn authorities(config: &Tls) -> Result<RootCertStore, TlsError> {

@@ -55,6 +55,10 @@ impl Filter {
 
     /// The origin of a frame on `topic`, if the filter takes it.
     pub fn matches(&self, topic: &str) -> Option<Origin> {
+        // §4.7.1.1 and §4.7.3: no such thing is a topic, and none may come back out of a publish topic.
+        if topic.is_empty() || topic.contains(['+', '#']) {
+            return None;
+        }
         // §4.7.2: a wildcard at the start does not take topics that belong to the server.
         if topic.starts_with('$') && !matches!(self.levels.first(), Some(Level::Literal(_))) {
             return None;

@@ -1,18 +1,23 @@
 //! Bytes from the socket to packets, in bounded memory.
 //!
-//! Promise: at most one packet of `max_payload` bytes is held. A larger PUBLISH is skipped as its
-//! bytes come and reported as [`Oversize`] with its packet id, so that it can be acknowledged: a
-//! broker that got no acknowledgement would send it again for ever.
+//! Promise: at most one packet of `max_payload` bytes is held, and [`LONGEST_PROPERTIES`] beside it. A
+//! larger PUBLISH is skipped as its bytes come and reported as [`Oversize`] with its packet id, so that
+//! it can be acknowledged: a broker that got no acknowledgement would send it again for ever.
 
 use bytes::{Buf, BytesMut};
-use rumqttc::mqttbytes::v4::Packet;
 
-/// A PUBLISH's fixed header type.
+use super::packet::read::{self, Malformed};
+use super::packet::{Packet, properties_bytes};
+use crate::config::Protocol;
+
+/// Types in the fixed header (§2.2.1).
 const PUBLISH: u8 = 3;
-/// A topic's length field, the longest topic, a packet id.
-const LONGEST_PUBLISH_HEADER: usize = 2 + 65_535 + 2;
-/// A SUBACK has a packet id and a byte a filter.
-const LONGEST_SUBACK: usize = 65_536;
+const SUBACK: u8 = 9;
+/// Properties of one message that are held. Senders give a handful of short ones; a message with more
+/// is skipped like one with too large a payload.
+const LONGEST_PROPERTIES: usize = 64 * 1024;
+/// The longest packet that is no PUBLISH: properties, or a SUBACK with a byte a filter.
+const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// What came in.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +37,7 @@ pub struct Oversize {
     pub pkid: Option<u16>,
     /// The server says that it sent it before.
     pub dup: bool,
-    /// Bytes of payload that were skipped.
+    /// Bytes of payload that were skipped, properties included where those are too long themselves.
     pub payload_bytes: usize,
 }
 
@@ -44,7 +49,8 @@ pub enum WireError {
     Length,
     /// A type that a server does not send, or a length that its type cannot have.
     #[error(
-        "the broker sent a packet of type {kind} and {bytes} bytes, which MQTT 3.1.1 does not know: is this port MQTT?"
+        "the broker sent a packet of type {kind} and {bytes} bytes, which a server does not send: is this port MQTT, \
+         and does it speak [broker] protocol?"
     )]
     Unexpected {
         /// Type in the fixed header.
@@ -52,13 +58,14 @@ pub enum WireError {
         /// Remaining length.
         bytes: usize,
     },
-    /// A topic that is no UTF-8, a packet id of zero, an unknown type.
+    /// Fields that contradict each other or the protocol.
     #[error("the broker sent a malformed packet")]
-    Malformed(#[source] rumqttc::mqttbytes::Error),
+    Malformed(#[from] Malformed),
 }
 
 /// Turns what was read into packets.
 pub struct Reader {
+    protocol: Protocol,
     buffer: BytesMut,
     max_payload: usize,
     /// Payload bytes of an oversize packet still to come.
@@ -67,8 +74,8 @@ pub struct Reader {
 
 impl Reader {
     /// Holds payloads of up to `max_payload` bytes.
-    pub fn new(max_payload: usize) -> Self {
-        Self { buffer: BytesMut::with_capacity(16 * 1024), max_payload, skip: 0 }
+    pub fn new(protocol: Protocol, max_payload: usize) -> Self {
+        Self { protocol, buffer: BytesMut::with_capacity(16 * 1024), max_payload, skip: 0 }
     }
 
     /// Where the socket's bytes go; never full.
@@ -90,8 +97,9 @@ impl Reader {
         let Some((header_bytes, remaining)) = fixed_header(&self.buffer)? else {
             return Ok(None);
         };
-        let kind = self.buffer[0] >> 4;
-        if !is_expected(kind, remaining) {
+        let first = self.buffer[0];
+        let kind = first >> 4;
+        if !self.is_expected(kind, remaining) {
             return Err(WireError::Unexpected { kind, bytes: remaining });
         }
         if kind == PUBLISH && remaining > self.max_payload {
@@ -109,50 +117,66 @@ impl Reader {
             self.buffer.reserve(header_bytes + remaining - self.buffer.len());
             return Ok(None);
         }
-        Packet::read(&mut self.buffer, usize::MAX)
-            .map(|packet| Some(Incoming::Packet(packet)))
-            .map_err(WireError::Malformed)
+        self.buffer.advance(header_bytes);
+        let body = self.buffer.split_to(remaining).freeze();
+        Ok(Some(Incoming::Packet(read::packet(self.protocol, first, body)?)))
     }
 
     /// Looks at a long PUBLISH's own header (§3.3.2) before its payload has come.
     fn publish_header(&self, header_bytes: usize, remaining: usize) -> Result<Header, WireError> {
-        use rumqttc::mqttbytes::Error;
         let body = &self.buffer[header_bytes..];
         let Some((length, rest)) = body.split_first_chunk::<2>() else { return Ok(Header::Incomplete) };
         let topic_bytes = usize::from(u16::from_be_bytes(*length));
-        let qos = (self.buffer[0] >> 1) & 0b11;
-        let pkid_bytes = if qos == 0 { 0 } else { 2 };
-        let Some(payload_bytes) = remaining.checked_sub(2 + topic_bytes + pkid_bytes) else {
-            return Err(WireError::Malformed(Error::BoundaryCrossed(topic_bytes)));
+        let pkid_bytes = if (self.buffer[0] >> 1) & 0b11 == 0 { 0 } else { 2 };
+        let named_bytes = 2 + topic_bytes + pkid_bytes;
+        let Some(behind) = remaining.checked_sub(named_bytes) else {
+            return Err(Malformed::Short.into());
         };
-        if payload_bytes <= self.max_payload {
+        let Some(named) = rest.get(..topic_bytes + pkid_bytes) else { return Ok(Header::Incomplete) };
+        let mut properties = 0;
+        if self.protocol == Protocol::V5 {
+            match properties_bytes(&rest[topic_bytes + pkid_bytes..])? {
+                Some(bytes) => properties = bytes,
+                None => return Ok(Header::Incomplete),
+            }
+        }
+        let Some(payload_bytes) = behind.checked_sub(properties) else {
+            return Err(Malformed::Short.into());
+        };
+        // Properties that are too long are skipped with the payload.
+        let (skipped, passed) =
+            if properties <= LONGEST_PROPERTIES { (payload_bytes, properties) } else { (behind, 0) };
+        if skipped <= self.max_payload {
             return Ok(Header::Fits);
         }
-        debug_assert!(2 + topic_bytes + pkid_bytes <= LONGEST_PUBLISH_HEADER);
-        let Some(rest) = rest.get(..topic_bytes + pkid_bytes) else { return Ok(Header::Incomplete) };
-        let (topic, pkid) = rest.split_at(topic_bytes);
-        let topic = std::str::from_utf8(topic).map_err(|_| WireError::Malformed(Error::TopicNotUtf8))?;
+        if rest.len() < named.len() + passed {
+            return Ok(Header::Incomplete);
+        }
+        let (topic, pkid) = named.split_at(topic_bytes);
+        let topic = std::str::from_utf8(topic).map_err(|_| Malformed::Text)?;
         let oversize = Oversize {
             topic: topic.into(),
             pkid: pkid.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes)),
             dup: self.buffer[0] & 0b1000 != 0,
-            payload_bytes,
+            payload_bytes: skipped,
         };
-        Ok(Header::Oversize(oversize, header_bytes + 2 + topic_bytes + pkid_bytes))
+        Ok(Header::Oversize(oversize, header_bytes + named_bytes + passed))
     }
-}
 
-/// Whether a server sends packets of this type and remaining length (MQTT 3.1.1 §3).
-fn is_expected(kind: u8, remaining: usize) -> bool {
-    match kind {
-        PUBLISH => true,
-        // CONNACK, PUBACK, PUBREC, PUBREL, PUBCOMP, UNSUBACK
-        2 | 4..=7 | 11 => remaining == 2,
-        // SUBACK
-        9 => (3..=LONGEST_SUBACK).contains(&remaining),
-        // PINGRESP
-        13 => remaining == 0,
-        _ => false,
+    /// Whether a server sends packets of this type and remaining length (§3), before they have come.
+    fn is_expected(&self, kind: u8, remaining: usize) -> bool {
+        match (kind, self.protocol) {
+            (PUBLISH, _) => true,
+            // CONNACK, PUBACK
+            (2 | 4, Protocol::V3_1_1) => remaining == 2,
+            (2 | 4, Protocol::V5) => (2..=LONGEST_ANSWER).contains(&remaining),
+            (SUBACK, _) => (3..=LONGEST_ANSWER).contains(&remaining),
+            // PINGRESP
+            (13, _) => remaining == 0,
+            // DISCONNECT
+            (14, Protocol::V5) => remaining <= LONGEST_ANSWER,
+            _ => false,
+        }
     }
 }
 
@@ -181,27 +205,34 @@ fn fixed_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Qos;
+    use crate::mqtt::packet::{Out, Properties, PubAck, Publish, PublishProperties, Reason};
     use proptest::prelude::*;
-    use rumqttc::mqttbytes::QoS;
-    use rumqttc::mqttbytes::v4::{PubAck, Publish};
 
-    fn publish(pkid: u16, payload: usize) -> Packet {
-        let qos = if pkid == 0 { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-        let mut packet = Publish::new("camera/1", qos, vec![0xAA; payload]);
-        packet.pkid = pkid;
-        Packet::Publish(packet)
+    const BOTH: [Protocol; 2] = [Protocol::V3_1_1, Protocol::V5];
+
+    fn publish(pkid: u16, payload: usize) -> Publish {
+        let qos = if pkid == 0 { Qos::AtMostOnce } else { Qos::AtLeastOnce };
+        Publish { qos, pkid, ..Publish::new("camera/1", vec![0xAA; payload]) }
     }
 
-    fn bytes(packets: &[Packet]) -> BytesMut {
-        let mut bytes = BytesMut::new();
+    fn bytes(protocol: Protocol, packets: &[Publish]) -> BytesMut {
+        let mut out = Out::new(protocol);
         for packet in packets {
-            packet.write(&mut bytes, usize::MAX).unwrap();
+            out.publish(packet).unwrap();
         }
-        bytes
+        // A PUBACK is the same in both directions.
+        out.puback(3);
+        out.clone()
     }
 
-    fn read_in_portions(stream: &[u8], portion: usize, max_payload: usize) -> Vec<Incoming> {
-        let mut reader = Reader::new(max_payload);
+    fn read_in_portions(
+        protocol: Protocol,
+        stream: &[u8],
+        portion: usize,
+        max_payload: usize,
+    ) -> Vec<Incoming> {
+        let mut reader = Reader::new(protocol, max_payload);
         let mut found = Vec::new();
         for part in stream.chunks(portion) {
             reader.buffer().extend_from_slice(part);
@@ -214,46 +245,68 @@ mod tests {
 
     #[test]
     fn an_oversize_payload_is_skipped_with_its_packet_id_and_the_next_packet_is_read() {
-        let packets = [publish(7, 100), publish(8, 101), publish(0, 5000), Packet::PubAck(PubAck::new(3))];
-        let stream = bytes(&packets);
-        for portion in [1, 2, 3, 50, 10_000] {
-            let found = read_in_portions(&stream, portion, 100);
-            assert_eq!(found[0], Incoming::Packet(packets[0].clone()));
+        let packets = [publish(7, 100), publish(8, 101), publish(0, 5000)];
+        let acknowledged = Incoming::Packet(Packet::PubAck(PubAck { pkid: 3, reason: Reason::new(0) }));
+        for (protocol, portion) in
+            BOTH.into_iter().flat_map(|p| [1, 2, 3, 50, 10_000].map(|portion| (p, portion)))
+        {
+            let found = read_in_portions(protocol, &bytes(protocol, &packets), portion, 100);
+            assert_eq!(found[0], Incoming::Packet(Packet::Publish(packets[0].clone())));
             let Incoming::Oversize(over) = &found[1] else { panic!("{found:?}") };
             assert_eq!((over.pkid, over.payload_bytes, over.topic.as_str()), (Some(8), 101, "camera/1"));
             let Incoming::Oversize(over) = &found[2] else { panic!("{found:?}") };
             assert_eq!((over.pkid, over.payload_bytes), (None, 5000));
-            assert_eq!(found[3], Incoming::Packet(packets[3].clone()));
+            assert_eq!(found[3], acknowledged);
         }
     }
 
     #[test]
-    fn a_huge_payload_is_never_held() {
-        let mut reader = Reader::new(1000);
-        let stream = bytes(&[publish(1, 10_000_000)]);
-        for part in stream.chunks(8192) {
-            reader.buffer().extend_from_slice(part);
-            reader.next_packet().unwrap();
-            assert!(reader.buffer.capacity() < 128 * 1024, "{}", reader.buffer.capacity());
+    fn a_huge_payload_or_huge_properties_are_never_held() {
+        let user = vec![("k".to_owned(), "v".repeat(1000)); 5000];
+        let heavy = Properties::of(PublishProperties { user, ..PublishProperties::default() });
+        for packet in [publish(1, 10_000_000), Publish { properties: heavy, ..publish(1, 10) }] {
+            let stream = bytes(Protocol::V5, &[packet]);
+            let mut reader = Reader::new(Protocol::V5, 1000);
+            let mut found = Vec::new();
+            for part in stream.chunks(8192) {
+                reader.buffer().extend_from_slice(part);
+                while let Some(packet) = reader.next_packet().unwrap() {
+                    found.push(packet);
+                }
+                assert!(reader.buffer.capacity() < 128 * 1024, "{}", reader.buffer.capacity());
+            }
+            assert!(matches!(&found[0], Incoming::Oversize(over) if over.pkid == Some(1)), "{found:?}");
+            assert_eq!(found.len(), 2, "and the packet behind it");
         }
+    }
+
+    #[test]
+    fn properties_do_not_count_as_payload() {
+        let user = vec![("key".to_owned(), "value".to_owned()); 40];
+        let properties = Properties::of(PublishProperties { user, ..PublishProperties::default() });
+        let packet = Publish { properties, ..publish(1, 100) };
+        let found = read_in_portions(Protocol::V5, &bytes(Protocol::V5, &[packet.clone()]), 7, 100);
+        assert_eq!(found[0], Incoming::Packet(Packet::Publish(packet)));
     }
 
     #[test]
     fn what_is_no_mqtt_is_refused_in_words() {
-        let mut reader = Reader::new(1000);
-        reader.buffer().extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n");
-        assert!(reader.next_packet().is_err());
-        let mut reader = Reader::new(1000);
-        reader.buffer().extend_from_slice(&[0x90, 0xff, 0xff, 0xff, 0xff, 0x01]);
-        assert!(matches!(reader.next_packet(), Err(WireError::Length)));
+        for protocol in BOTH {
+            let mut reader = Reader::new(protocol, 1000);
+            reader.buffer().extend_from_slice(b"HTTP/1.1 400 Bad Request\r\n");
+            assert!(reader.next_packet().is_err());
+            let mut reader = Reader::new(protocol, 1000);
+            reader.buffer().extend_from_slice(&[0x90, 0xff, 0xff, 0xff, 0xff, 0x01]);
+            assert!(matches!(reader.next_packet(), Err(WireError::Length)));
+        }
     }
 
     proptest! {
         #[test]
         fn any_bytes_end_in_packets_or_an_error_and_not_in_a_panic(
-            stream in proptest::collection::vec(any::<u8>(), 0..300), portion in 1usize..40,
+            stream in proptest::collection::vec(any::<u8>(), 0..300), portion in 1usize..40, v5: bool,
         ) {
-            let mut reader = Reader::new(64);
+            let mut reader = Reader::new(BOTH[usize::from(v5)], 64);
             'stream: for part in stream.chunks(portion) {
                 reader.buffer().extend_from_slice(part);
                 loop {
@@ -268,13 +321,14 @@ mod tests {
 
         #[test]
         fn portions_do_not_matter(
-            sizes in proptest::collection::vec((0u16..5, 0usize..200), 1..20), portion in 1usize..300,
+            sizes in proptest::collection::vec((0u16..5, 0usize..200), 1..20), portion in 1usize..300, v5: bool,
         ) {
+            let protocol = BOTH[usize::from(v5)];
             let packets: Vec<_> = sizes.iter().map(|&(pkid, size)| publish(pkid, size)).collect();
-            let stream = bytes(&packets);
-            let whole = read_in_portions(&stream, stream.len(), 100);
-            prop_assert_eq!(whole.len(), packets.len());
-            prop_assert_eq!(read_in_portions(&stream, portion, 100), whole);
+            let stream = bytes(protocol, &packets);
+            let whole = read_in_portions(protocol, &stream, stream.len(), 100);
+            prop_assert_eq!(whole.len(), packets.len() + 1);
+            prop_assert_eq!(read_in_portions(protocol, &stream, portion, 100), whole);
         }
     }
 }

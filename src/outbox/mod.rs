@@ -33,7 +33,7 @@ use bytes::Bytes;
 
 use crate::base::counters::{Counter, Gauge, PipelineCounters};
 use crate::base::words::in_words;
-use crate::base::{Identity, Micros, Reason};
+use crate::base::{Back, Identity, Micros, Reason};
 use crate::config::{self, OutboxWhenFull, Qos};
 use crate::flow::Ticket;
 use crate::flow::fail::{self, Point};
@@ -60,6 +60,8 @@ pub struct Entry {
     pub kind: Kind,
     /// Which frame it answers.
     pub identity: Identity,
+    /// What goes beside the payload (MQTT 5).
+    pub back: Option<Arc<Back>>,
     /// Settled together with the entry.
     pub ticket: Ticket,
     /// When it was handed in.
@@ -73,6 +75,8 @@ pub enum Kind {
     Prediction,
     /// A frame without an answer.
     Error,
+    /// A copy of either for the topic that a frame's sender asked for (MQTT 5).
+    Reply,
 }
 
 /// Names an entry that is under way.
@@ -94,6 +98,8 @@ pub struct Outgoing {
     pub qos: Qos,
     /// Whether the broker keeps it.
     pub retain: bool,
+    /// What goes beside the payload (MQTT 5).
+    pub back: Option<Arc<Back>>,
     /// It may have been sent before, on a connection that broke or by a process that died.
     pub again: bool,
 }

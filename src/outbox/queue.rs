@@ -74,7 +74,8 @@ pub(super) struct Queue {
 
 /// Bytes that an entry counts for: its text and its own book-keeping.
 pub(super) fn size(entry: &Entry) -> u64 {
-    (entry.topic.len() + entry.payload.len() + size_of::<Live>()) as u64
+    let back = entry.back.as_ref().map_or(0, |back| back.bytes());
+    (entry.topic.len() + entry.payload.len() + back + size_of::<Live>()) as u64
 }
 
 impl Queue {
@@ -163,6 +164,7 @@ impl Queue {
             payload: live.entry.payload.clone(),
             qos: live.entry.qos,
             retain: live.entry.retain,
+            back: live.entry.back.clone(),
             again,
         })
     }
@@ -185,6 +187,7 @@ impl Queue {
             payload: stored.record.payload.clone(),
             qos: stored.record.qos,
             retain: stored.record.retain,
+            back: stored.record.back.clone(),
             again,
         })
     }
@@ -273,6 +276,7 @@ impl Queue {
                 qos: entry.qos,
                 retain: entry.retain,
                 kind: entry.kind,
+                back: entry.back.clone(),
                 sent_before: live.sent == Sent::Unsure,
                 key: entry.identity.key,
                 delivery: entry.identity.delivery,

@@ -84,6 +84,7 @@ fn entry(source: &Arc<Source>, n: u64, now: Micros) -> Entry {
         qos: Qos::AtLeastOnce,
         retain: false,
         kind: Kind::Prediction,
+        back: None,
         identity: Identity { delivery: n, redelivered: false, key: n.into() },
         ticket: Ticket::new(source.clone(), Receipt { delivery: n }),
         queued_at: now,

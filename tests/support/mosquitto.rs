@@ -19,6 +19,12 @@ pub(crate) struct Setup {
     pub(crate) persistent: bool,
     /// A second listener with TLS.
     pub(crate) tls: bool,
+    /// The name in its certificate; none: `localhost`.
+    pub(crate) certificate_for: Option<&'static str>,
+    /// Its certificate has expired by now.
+    pub(crate) expired: bool,
+    /// It wants to see a certificate of its clients, signed by the same authority.
+    pub(crate) wants_certificate: bool,
     /// Subscriptions are refused but for these filters.
     pub(crate) only_subscribe: Option<Vec<&'static str>>,
     /// Client ids must start like this.
@@ -48,13 +54,18 @@ impl Mosquitto {
     pub(crate) fn planned(setup: Setup) -> Self {
         let folder = TempDir::with_prefix("lineside-mosquitto-").expect("a temporary folder");
         if setup.tls {
-            certificates(folder.path());
+            authority(folder.path());
+            certify(folder.path(), "server", &setup);
+            certify(folder.path(), "client", &Setup::default());
         }
         Self { child: None, folder, setup, port: free_port(), tls_port: free_port() }
     }
 
-    /// Changes the setup; holds from the next `resume`.
+    /// Changes the setup; holds from the next `resume`. A certificate is made anew, by the same authority.
     pub(crate) fn change(&mut self, setup: Setup) {
+        if setup.tls {
+            certify(self.folder.path(), "server", &setup);
+        }
         self.setup = setup;
     }
 
@@ -101,6 +112,11 @@ impl Mosquitto {
         self.folder.path().join("ca.pem")
     }
 
+    /// A certificate and its key for a client, signed by the same authority.
+    pub(crate) fn client_certificate(&self) -> (PathBuf, PathBuf) {
+        (self.folder.path().join("client.pem"), self.folder.path().join("client.key"))
+    }
+
     fn config(&self) -> String {
         let folder = self.folder.path().display();
         let mut text = format!(
@@ -125,7 +141,9 @@ impl Mosquitto {
         if self.setup.tls {
             line(format_args!("listener {} 127.0.0.1", self.tls_port));
             line(format_args!(
-                "cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key"
+                "cafile {folder}/ca.pem\ncertfile {folder}/server.pem\nkeyfile {folder}/server.key\n\
+                 require_certificate {}",
+                self.setup.wants_certificate
             ));
         }
         text
@@ -191,28 +209,41 @@ fn dynamic_security_plugin() -> PathBuf {
         .unwrap_or_else(|| panic!("mosquitto_dynamic_security.so is not under /usr/lib; {INSTALL}"))
 }
 
-fn certificates(folder: &Path) {
-    let openssl = || {
-        let mut command = Command::new("openssl");
-        command.current_dir(folder);
-        command
-    };
-    fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")
-        .expect("the temporary folder is writable");
-    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
-    run(openssl()
+const NEW_KEY: [&str; 5] = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+
+fn openssl(folder: &Path) -> Command {
+    let mut command = Command::new("openssl");
+    command.current_dir(folder);
+    command
+}
+
+fn authority(folder: &Path) {
+    run(openssl(folder)
         .args(["req", "-x509", "-days", "2", "-subj", "/CN=test authority"])
-        .args(key)
+        .args(NEW_KEY)
         .args(["-keyout", "ca.key", "-out", "ca.pem"]));
-    run(openssl().args(["req", "-subj", "/CN=localhost"]).args(key).args([
+}
+
+/// `NAME.pem` and `NAME.key`.
+fn certify(folder: &Path, name: &str, setup: &Setup) {
+    let names = match setup.certificate_for {
+        None => "DNS:localhost,IP:127.0.0.1".to_owned(),
+        Some(other) => format!("DNS:{other}"),
+    };
+    fs::write(folder.join("names"), format!("subjectAltName={names}\n"))
+        .expect("the temporary folder is writable");
+    let file = |kind: &str| format!("{name}.{kind}");
+    run(openssl(folder).args(["req", "-subj", "/CN=a test"]).args(NEW_KEY).args([
         "-keyout",
-        "server.key",
+        &file("key"),
         "-out",
-        "server.csr",
+        &file("csr"),
     ]));
-    run(openssl()
-        .args(["x509", "-req", "-days", "2", "-in", "server.csr", "-CA", "ca.pem", "-CAkey", "ca.key"])
-        .args(["-CAcreateserial", "-extfile", "names", "-out", "server.pem"]));
+    // Zero days: valid until the second in which it is made.
+    let days = if setup.expired { "0" } else { "2" };
+    run(openssl(folder)
+        .args(["x509", "-req", "-days", days, "-in", &file("csr"), "-CA", "ca.pem", "-CAkey", "ca.key"])
+        .args(["-CAcreateserial", "-extfile", "names", "-out", &file("pem")]));
 }
 
 fn run(command: &mut Command) {

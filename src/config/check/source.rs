@@ -119,6 +119,7 @@ impl Rules<'_, '_> {
         let mqtt = [
             ("topic", raw.topic.at()),
             ("qos", raw.qos.at()),
+            ("id_property", raw.id_property.at()),
             ("id_level", raw.id_level.at()),
             ("max_payload_bytes", raw.max_payload_bytes.at()),
         ];
@@ -179,7 +180,11 @@ impl Rules<'_, '_> {
                      such as \"camera/{camera}/frame\"",
             );
         }
-        Some(SourceKind::Mqtt { topic: self.topic(raw)?, qos: *raw.qos.value()? })
+        Some(SourceKind::Mqtt {
+            topic: self.topic(raw)?,
+            qos: *raw.qos.value()?,
+            id_property: raw.id_property.given().map(|name| name.get_ref().clone()),
+        })
     }
 
     fn serial(&mut self, raw: &RawSource, at: usize) -> Option<Serial> {

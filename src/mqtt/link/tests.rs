@@ -1,7 +1,8 @@
 //! A year of link weather in a few milliseconds: packets and time come in as arguments.
 
 use super::*;
-use crate::mqtt::packet::{PubAck, Publish, QoS};
+use crate::config::Protocol;
+use crate::mqtt::packet::{PubAck, Publish};
 
 /// A role that records what it is told.
 #[derive(Default)]
@@ -9,22 +10,26 @@ struct Recorder {
     connected: Vec<bool>,
     received: usize,
     disconnected: usize,
+    awaits: bool,
 }
 
 impl Role for Recorder {
     fn greeting(&self) -> Greeting {
         Greeting { client_id: "c".into(), clean_session: true, will: None }
     }
-    fn connected(&mut self, _: Micros, session_present: bool, _: &mut BytesMut) {
-        self.connected.push(session_present);
+    fn connected(&mut self, _: Micros, welcome: &Welcome, _: &mut Out) {
+        self.connected.push(welcome.session_present);
     }
-    fn received(&mut self, _: Micros, _: Incoming, _: &mut BytesMut) -> Result<(), LinkError> {
+    fn received(&mut self, _: Micros, _: Incoming, _: &mut Out) -> Result<(), LinkError> {
         self.received += 1;
         Ok(())
     }
-    fn pump(&mut self, _: Micros, _: &mut BytesMut) {}
+    fn pump(&mut self, _: Micros, _: &mut Out) {}
     fn is_done(&mut self) -> bool {
         true
+    }
+    fn awaits_answer(&self) -> bool {
+        self.awaits
     }
     fn disconnected(&mut self) {
         self.disconnected += 1;
@@ -33,44 +38,60 @@ impl Role for Recorder {
 
 const KEEP_ALIVE: Duration = Duration::from_secs(16);
 
-fn link() -> Link<Recorder> {
-    Link::new(Recorder::default(), KEEP_ALIVE, Duration::from_secs(10), None, 1)
+fn fresh() -> Link<Recorder> {
+    let broker = Broker {
+        host: "b".into(),
+        port: 1,
+        protocol: Protocol::V5,
+        tls: None,
+        login: None,
+        client_id: "c".into(),
+        keep_alive: KEEP_ALIVE,
+        connect_timeout: Duration::from_secs(10),
+        max_inflight: 1,
+    };
+    Link::new(Recorder::default(), &broker, 1)
 }
 
-fn connack(code: ConnectReturnCode) -> Incoming {
-    Incoming::Packet(Packet::ConnAck(ConnAck { session_present: true, code }))
+fn out() -> Out {
+    Out::new(Protocol::V5)
+}
+
+fn connack(code: u8) -> Incoming {
+    let welcome = Welcome { session_present: true, ..Welcome::default() };
+    Incoming::Packet(Packet::ConnAck(ConnAck { reason: Reason::new(code), welcome }))
 }
 
 fn secs(secs: u64) -> Micros {
     Micros(secs * 1_000_000)
 }
 
-fn up() -> (Link<Recorder>, BytesMut) {
-    let (mut link, mut out) = (link(), BytesMut::new());
+fn up() -> (Link<Recorder>, Out) {
+    let (mut link, mut out) = (fresh(), out());
     link.opening();
     link.opened(secs(0), &mut out);
-    link.received(secs(0), connack(ConnectReturnCode::Success), &mut out).unwrap();
+    link.received(secs(0), connack(0), &mut out).unwrap();
     out.clear();
     (link, out)
 }
 
 #[test]
 fn connect_goes_out_first_and_the_role_hears_of_the_session() {
-    let (mut link, mut out) = (link(), BytesMut::new());
+    let (mut link, mut out) = (fresh(), out());
     link.opening();
     link.opened(secs(0), &mut out);
-    assert!(matches!(Packet::read(&mut out, 1000), Ok(Packet::Connect(_))));
+    assert_eq!(out[0], 0x10, "CONNECT");
     assert!(!link.is_up());
-    link.received(secs(1), connack(ConnectReturnCode::Success), &mut out).unwrap();
+    link.received(secs(1), connack(0), &mut out).unwrap();
     assert!(link.is_up());
     assert_eq!(link.role.connected, [true]);
 }
 
 #[test]
 fn a_refusal_is_an_error_in_words_and_the_role_was_never_connected() {
-    let (mut link, mut out) = (link(), BytesMut::new());
+    let (mut link, mut out) = (fresh(), out());
     link.opened(secs(0), &mut out);
-    let error = link.received(secs(1), connack(ConnectReturnCode::BadClientId), &mut out).unwrap_err();
+    let error = link.received(secs(1), connack(Reason::CLIENT_ID), &mut out).unwrap_err();
     assert!(error.to_string().contains("client_id"), "{error}");
     link.ended(secs(1));
     assert_eq!((link.role.connected.len(), link.role.disconnected), (0, 0));
@@ -78,7 +99,7 @@ fn a_refusal_is_an_error_in_words_and_the_role_was_never_connected() {
 
 #[test]
 fn a_broker_without_connack_is_given_up() {
-    let (mut link, mut out) = (link(), BytesMut::new());
+    let (mut link, mut out) = (fresh(), out());
     link.opened(secs(0), &mut out);
     link.tick(secs(9), &mut out).unwrap();
     assert!(matches!(link.tick(secs(10), &mut out), Err(LinkError::NoConnAck { .. })));
@@ -89,7 +110,7 @@ fn an_idle_link_pings_and_a_silent_broker_is_noticed_within_one_and_a_half_keep_
     let (mut link, mut out) = up();
     assert_eq!(link.deadline(secs(0)), KEEP_ALIVE * 3 / 4);
     link.tick(secs(12), &mut out).unwrap();
-    assert!(matches!(Packet::read(&mut out, 1000), Ok(Packet::PingReq)));
+    assert_eq!(out.split()[..], [0xc0, 0], "PINGREQ");
     link.sent(secs(12));
     link.received(secs(13), Incoming::Packet(Packet::PingResp), &mut out).unwrap();
     assert_eq!(link.role.received, 0, "PINGRESP is no business of the role");
@@ -107,7 +128,7 @@ fn a_link_that_only_sends_still_wants_to_hear_from_its_broker() {
         link.tick(secs(second), &mut out).unwrap();
     }
     link.tick(secs(12), &mut out).unwrap();
-    assert!(matches!(Packet::read(&mut out, 1000), Ok(Packet::PingReq)));
+    assert_eq!(out.split()[..], [0xc0, 0], "PINGREQ");
 }
 
 #[test]
@@ -137,21 +158,61 @@ fn every_end_of_a_connection_is_told_to_the_role_and_waits_grow() {
         now = now + wait;
         link.opening();
         link.opened(now, &mut out);
-        link.received(now, connack(ConnectReturnCode::Success), &mut out).unwrap();
+        link.received(now, connack(0), &mut out).unwrap();
     }
     assert!(longest > Duration::from_secs(15), "a broker that drops us at once is not hammered: {longest:?}");
 }
 
 #[test]
 fn packets_before_connack_and_a_second_connack_are_protocol_errors() {
-    let (mut link, mut out) = (link(), BytesMut::new());
+    let (mut link, mut out) = (fresh(), out());
     link.opened(secs(0), &mut out);
-    let early = Incoming::Packet(Packet::PubAck(PubAck::new(1)));
+    let early = Incoming::Packet(Packet::PubAck(PubAck { pkid: 1, reason: Reason::new(0) }));
     assert!(matches!(link.received(secs(0), early, &mut out), Err(LinkError::Protocol(_))));
     let (mut link, mut out) = up();
-    let again = link.received(secs(1), connack(ConnectReturnCode::Success), &mut out);
+    let again = link.received(secs(1), connack(0), &mut out);
     assert!(matches!(again, Err(LinkError::Protocol(_))));
-    let publish = Incoming::Packet(Packet::Publish(Publish::new("t", QoS::AtMostOnce, "x")));
+    let publish = Incoming::Packet(Packet::Publish(Publish::new("t", "x")));
     link.received(secs(1), publish, &mut out).unwrap();
     assert_eq!(link.role.received, 1);
+}
+
+#[test]
+fn a_broker_that_owes_an_answer_is_noticed_within_three_quarters_of_a_keep_alive() {
+    let (mut link, mut out) = up();
+    link.role.awaits = true;
+    assert_eq!(link.deadline(secs(0)), KEEP_ALIVE / 4);
+    link.sent(secs(3));
+    link.tick(secs(4), &mut out).unwrap();
+    assert_eq!(out.split()[..], [0xc0, 0], "PINGREQ");
+    link.tick(secs(11), &mut out).unwrap();
+    assert!(matches!(link.tick(secs(12), &mut out), Err(LinkError::Silent { secs: 12 })));
+}
+
+#[test]
+fn the_servers_keep_alive_and_packet_size_hold_where_it_says_so() {
+    let (mut link, mut out) = (fresh(), out());
+    link.opened(secs(0), &mut out);
+    let welcome = Welcome { keep_alive_secs: Some(8), max_packet_bytes: 10, ..Welcome::default() };
+    let ack = ConnAck { reason: Reason::new(0), welcome };
+    link.received(secs(0), Incoming::Packet(Packet::ConnAck(ack)), &mut out).unwrap();
+    assert_eq!(link.deadline(secs(0)), Duration::from_secs(6));
+    assert!(out.publish(&Publish::new("topic", "payload")).is_err());
+}
+
+#[test]
+fn a_server_that_ends_the_connection_says_why_and_one_that_takes_no_qos_1_is_refused() {
+    let (mut link, mut out) = up();
+    let taken = Reason { code: Reason::SESSION_TAKEN_OVER, text: Some("bye".into()) };
+    let error = link.received(secs(1), Incoming::Packet(Packet::Disconnect(taken)), &mut out).unwrap_err();
+    let words = error.to_string();
+    assert!(words.contains("another client") && words.contains("bye"), "{words}");
+    assert!(link.closed().to_string().contains("our client id \"c\""));
+
+    let mut link = fresh();
+    link.opened(secs(0), &mut out);
+    let welcome = Welcome { at_least_once: false, ..Welcome::default() };
+    let ack = ConnAck { reason: Reason::new(0), welcome };
+    let refused = link.received(secs(0), Incoming::Packet(Packet::ConnAck(ack)), &mut out);
+    assert!(matches!(refused, Err(LinkError::NoAtLeastOnce)));
 }

@@ -3,28 +3,33 @@
 //! Promise: a QoS 1 frame is acknowledged when every pipeline that took it has settled it, in receive
 //! order; a frame that nobody asked for, or whose payload is too large, is acknowledged too: it would
 //! come again for ever. The session is kept by the broker while we are away. When a lane is full and
-//! set to `block`, the connection is not read.
+//! set to `block`, the connection is not read. What MQTT 5 carries beside a payload (expiry, where the
+//! answer is wanted, user properties) travels along.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::identity::{Identities, Seen};
 use super::{Arrival, Intake, TooLarge};
 use crate::base::counters::LinkCounters;
-use crate::base::{Clock, Frame, Identity, Micros, Origin, SystemClock};
+use crate::base::{Back, Carried, Clock, Frame, Identity, Micros, Origin, SystemClock};
 use crate::config::Qos;
 use crate::flow::Ticket;
 use crate::flow::fail::{self, Point};
-use crate::mqtt::packet::{Packet, PubAck, Publish, QoS, Subscribe, SubscribeFilter, SubscribeReasonCode};
-use crate::mqtt::{Filter, Greeting, Incoming, Ledger, LinkError, Oversize, Role, link};
+use crate::mqtt::packet::{Out, Packet, Publish, Reason, Welcome};
+use crate::mqtt::{Filter, Greeting, Incoming, Ledger, LinkError, Oversize, Role};
 
 /// A refused subscription is asked for again: an access list may have been mended meanwhile.
 const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// A broker that answers pings but not SUBSCRIBE is of no use to us.
+const SUBACK_WITHIN: Duration = Duration::from_secs(30);
+/// A broker that keeps sessions for less than this loses frames over an ordinary outage.
+const SHORT_SESSION: Duration = Duration::from_secs(3_600);
 /// The only packet id that this connection ever chooses; one SUBSCRIBE is under way at a time.
 const SUBSCRIBE_PKID: u16 = 1;
 /// Frames taken and not yet acknowledged; beyond it the connection is not read. A broker may send its
@@ -48,6 +53,8 @@ pub struct Route {
     pub filter: Filter,
     /// Quality asked for.
     pub qos: Qos,
+    /// User property with the frame's own id.
+    pub id_property: Option<String>,
     /// Larger payloads are refused.
     pub max_payload_bytes: usize,
 }
@@ -56,7 +63,9 @@ pub struct Route {
 enum Subscription {
     None,
     /// SUBSCRIBE is out.
-    Asked,
+    Asked {
+        since: Micros,
+    },
     Granted,
     /// At least one filter was refused.
     Refused {
@@ -78,6 +87,18 @@ pub struct MqttSource {
     retained: HashMap<String, u64>,
     /// Arrivals for lanes without room.
     held: VecDeque<(usize, Arrival)>,
+    /// A response topic that cannot be published on has been told of.
+    said_bad_reply: bool,
+}
+
+/// An incoming PUBLISH without its payload.
+struct Delivery<'d> {
+    topic: &'d str,
+    pkid: Option<u16>,
+    named: (Identity, Seen),
+    payload_bytes: usize,
+    carried: Carried,
+    user: &'d [(String, String)],
 }
 
 impl MqttSource {
@@ -103,49 +124,43 @@ impl MqttSource {
             subscription: Subscription::None,
             retained: HashMap::new(),
             held: VecDeque::new(),
+            said_bad_reply: false,
         }
     }
 
-    fn subscribe(&mut self, out: &mut BytesMut) {
-        let filter = |route: &Route| SubscribeFilter {
-            path: route.filter.subscription(),
-            qos: match route.qos {
-                Qos::AtMostOnce => QoS::AtMostOnce,
-                Qos::AtLeastOnce => QoS::AtLeastOnce,
-            },
-        };
-        let mut subscribe = Subscribe::new_many(self.routes.iter().map(filter));
-        subscribe.pkid = SUBSCRIBE_PKID;
-        link::encode(&Packet::Subscribe(subscribe), out);
-        self.subscription = Subscription::Asked;
+    fn subscribe(&mut self, now: Micros, out: &mut Out) {
+        let filters: Vec<(String, Qos)> =
+            self.routes.iter().map(|route| (route.filter.subscription(), route.qos)).collect();
+        out.subscribe(SUBSCRIBE_PKID, filters.iter().map(|(filter, qos)| (filter.as_str(), *qos)));
+        self.subscription = Subscription::Asked { since: now };
     }
 
-    fn granted(&mut self, now: Micros, codes: &[SubscribeReasonCode]) -> Result<(), LinkError> {
-        if codes.len() != self.routes.len() {
+    fn granted(&mut self, now: Micros, grants: &[Result<Qos, Reason>]) -> Result<(), LinkError> {
+        if grants.len() != self.routes.len() {
             return Err(LinkError::Protocol(
                 "SUBACK with another number of codes than SUBSCRIBE had filters",
             ));
         }
         let mut refused = false;
-        for (route, code) in self.routes.iter().zip(codes) {
+        for (route, grant) in self.routes.iter().zip(grants) {
             let topic = route.filter.subscription();
-            match code {
-                SubscribeReasonCode::Failure => {
+            match grant {
+                Err(reason) => {
                     refused = true;
                     log::error!(
-                        "pipeline {}: the broker refused the subscription to {topic}; check its access list. \
-                         Asking again in {} s",
+                        "pipeline {}: the broker refused the subscription to {topic}: {reason}; check its access \
+                         list. Asking again in {} s",
                         route.name,
                         SUBSCRIBE_AGAIN_AFTER.as_secs()
                     );
                 }
-                SubscribeReasonCode::Success(QoS::AtMostOnce) if route.qos == Qos::AtLeastOnce => {
+                Ok(Qos::AtMostOnce) if route.qos == Qos::AtLeastOnce => {
                     log::warn!(
                         "pipeline {}: the broker grants {topic} at QoS 0 only: frames may be lost before they reach us",
                         route.name
                     );
                 }
-                SubscribeReasonCode::Success(_) => {}
+                Ok(_) => {}
             }
         }
         if refused {
@@ -160,33 +175,52 @@ impl MqttSource {
     }
 
     fn publish(&mut self, now: Micros, publish: &Publish) {
-        let pkid = (publish.qos != QoS::AtMostOnce).then_some(publish.pkid);
-        let named = self.identities.identify(&publish.topic, &publish.payload, pkid, publish.dup);
-        if publish.retain && self.was_taken(publish) {
+        let Publish { topic, payload, dup, retain, properties, .. } = publish;
+        let pkid = (publish.qos == Qos::AtLeastOnce).then_some(publish.pkid);
+        let named = self.identities.identify(topic, payload, pkid, *dup);
+        if *retain && self.was_taken(publish) {
             if let Some(pkid) = pkid {
                 self.ledger.taken(pkid, named.0.delivery, 0);
             }
             return;
         }
-        let bytes = publish.payload.len();
-        self.deliver(now, &publish.topic, &publish.payload, bytes, pkid, named);
+        let mut carried = Carried { retained: *retain, ..Carried::default() };
+        let mut user: &[(String, String)] = &[];
+        if let Some(properties) = properties.get() {
+            user = &properties.user;
+            carried.expires_at = properties.expiry_secs.map(|secs| now + Duration::from_secs(secs.into()));
+            carried.reply_topic =
+                properties.response_topic.as_deref().and_then(|topic| self.reply_topic(topic));
+            let back = Back { correlation: properties.correlation.clone(), user: properties.user.clone() };
+            carried.back = (back != Back::default()).then(|| Arc::new(back));
+        }
+        let payload_bytes = payload.len();
+        self.deliver(now, payload, &Delivery { topic, pkid, named, payload_bytes, carried, user });
     }
 
     fn oversize(&mut self, now: Micros, oversize: &Oversize) {
-        let Oversize { topic, pkid, dup, payload_bytes } = oversize;
-        let named = self.identities.identify(topic, &payload_bytes.to_le_bytes(), *pkid, *dup);
-        self.deliver(now, topic, &Bytes::new(), *payload_bytes, *pkid, named);
+        let &Oversize { ref topic, pkid, dup, payload_bytes } = oversize;
+        let named = self.identities.identify(topic, &payload_bytes.to_le_bytes(), pkid, dup);
+        let carried = Carried::default();
+        self.deliver(now, &Bytes::new(), &Delivery { topic, pkid, named, payload_bytes, carried, user: &[] });
     }
 
-    fn deliver(
-        &mut self,
-        now: Micros,
-        topic: &str,
-        payload: &Bytes,
-        bytes: usize,
-        pkid: Option<u16>,
-        (identity, seen): (Identity, Seen),
-    ) {
+    /// A topic that the broker would end our connection over goes no further.
+    fn reply_topic(&mut self, topic: &str) -> Option<Arc<str>> {
+        if topic.is_empty() || topic.starts_with('$') || topic.contains(['+', '#']) {
+            if !std::mem::replace(&mut self.said_bad_reply, true) {
+                log::warn!(
+                    "intake connection: a frame asks for its answer on {topic:?}, which is no topic to publish on; it is \
+                     answered on the pipeline's own topic only (said once)"
+                );
+            }
+            return None;
+        }
+        Some(topic.into())
+    }
+
+    fn deliver(&mut self, now: Micros, payload: &Bytes, delivery: &Delivery<'_>) {
+        let &Delivery { topic, pkid, named: (identity, seen), payload_bytes, ref carried, user } = delivery;
         fail::pass(Point::FrameTaken);
         let wanted: Vec<(&Route, Origin)> =
             self.routes.iter().filter_map(|route| Some((route, route.filter.matches(topic)?))).collect();
@@ -203,15 +237,19 @@ impl MqttSource {
         let receipt = pkid.map(|pkid| self.ledger.taken(pkid, identity.delivery, wanted.len()));
         let acquired_at = SystemClock.wall();
         for (route, origin) in wanted {
-            let too_large = (bytes > route.max_payload_bytes)
-                .then_some(TooLarge { bytes, limit: route.max_payload_bytes });
+            let too_large = (payload_bytes > route.max_payload_bytes)
+                .then_some(TooLarge { bytes: payload_bytes, limit: route.max_payload_bytes });
             let payload = if too_large.is_some() { Bytes::new() } else { payload.clone() };
             let ticket = match receipt {
                 Some(receipt) => Ticket::new(self.ledger.clone(), receipt),
                 None => Ticket::none(),
             };
-            let frame = Frame { payload, origin, identity, acquired_at, taken_at: now };
-            self.intake.count(route.pipeline, bytes, identity.redelivered);
+            let mut carried = carried.clone();
+            if let Some(name) = &route.id_property {
+                carried.frame_id = user.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+            }
+            let frame = Frame { payload, origin, identity, acquired_at, taken_at: now, carried };
+            self.intake.count(route.pipeline, payload_bytes, identity.redelivered);
             if let Some(waits) = self.intake.push(route.pipeline, Arrival { frame, too_large, ticket }) {
                 self.held.push_back((route.pipeline, waits));
             }
@@ -237,27 +275,31 @@ impl Role for MqttSource {
         Greeting { client_id: self.client_id.clone(), clean_session: false, will: None }
     }
 
-    fn connected(&mut self, _: Micros, session_present: bool, out: &mut BytesMut) {
-        if !session_present && self.link.connects.get() > 0 {
+    fn connected(&mut self, now: Micros, welcome: &Welcome, out: &mut Out) {
+        if !welcome.session_present && self.link.connects.get() > 0 {
             log::warn!(
                 "intake connection: the broker has forgotten our session; frames published meanwhile did not reach us"
             );
         }
-        if !session_present {
+        if !welcome.session_present {
             self.identities.new_session();
         }
+        if let Some(secs) = welcome.session_expiry_secs
+            && Duration::from_secs(secs.into()) < SHORT_SESSION
+        {
+            log::warn!(
+                "intake connection: the broker keeps our session for {secs} s only; frames of a longer outage are lost"
+            );
+        }
         // Also with a session: a broker may have kept the session and lost a subscription.
-        self.subscribe(out);
+        self.subscribe(now, out);
     }
 
-    fn received(&mut self, now: Micros, incoming: Incoming, _: &mut BytesMut) -> Result<(), LinkError> {
+    fn received(&mut self, now: Micros, incoming: Incoming, _: &mut Out) -> Result<(), LinkError> {
         match incoming {
-            Incoming::Packet(Packet::Publish(publish)) if publish.qos == QoS::ExactlyOnce => {
-                return Err(LinkError::Protocol("a frame at QoS 2, which was not subscribed to"));
-            }
             Incoming::Packet(Packet::Publish(publish)) => self.publish(now, &publish),
             Incoming::Oversize(oversize) => self.oversize(now, &oversize),
-            Incoming::Packet(Packet::SubAck(ack)) => return self.granted(now, &ack.return_codes),
+            Incoming::Packet(Packet::SubAck(ack)) => return self.granted(now, &ack.grants),
             Incoming::Packet(_) => {
                 return Err(LinkError::Protocol("a packet that does not belong on this connection"));
             }
@@ -265,7 +307,20 @@ impl Role for MqttSource {
         Ok(())
     }
 
-    fn pump(&mut self, now: Micros, out: &mut BytesMut) {
+    fn check(&mut self, now: Micros) -> Result<(), LinkError> {
+        match self.subscription {
+            Subscription::Asked { since } if now.since(since) >= SUBACK_WITHIN => {
+                Err(LinkError::Unanswered { what: "a subscription", secs: now.since(since).as_secs() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn awaits_answer(&self) -> bool {
+        matches!(self.subscription, Subscription::Asked { .. })
+    }
+
+    fn pump(&mut self, now: Micros, out: &mut Out) {
         while let Some((pipeline, arrival)) = self.held.pop_front() {
             if let Some(waits) = self.intake.push(pipeline, arrival) {
                 self.held.push_front((pipeline, waits));
@@ -273,12 +328,12 @@ impl Role for MqttSource {
             }
         }
         while let Some(pkid) = self.ledger.next_ack() {
-            link::encode(&Packet::PubAck(PubAck::new(pkid)), out);
+            out.puback(pkid);
             self.identities.acknowledged(pkid);
             fail::pass(Point::FrameAcknowledged);
         }
         if matches!(self.subscription, Subscription::Refused { again_at } if now >= again_at) {
-            self.subscribe(out);
+            self.subscribe(now, out);
         }
     }
 
@@ -307,15 +362,16 @@ mod tests {
     use super::*;
     use crate::base::Reason;
     use crate::base::counters::PipelineCounters;
+    use crate::config::Protocol;
     use crate::config::WhenFull;
     use crate::flow::{LaneLimits, Lanes};
-    use crate::mqtt::packet::SubAck;
+    use crate::mqtt::packet::{Properties, PublishProperties, Reason as Why, SubAck};
 
     struct Bench {
         source: MqttSource,
         lanes: Arc<Lanes<Arrival>>,
         counters: Vec<Arc<PipelineCounters>>,
-        out: BytesMut,
+        out: Out,
     }
 
     /// Pipelines with one filter each and room for two frames.
@@ -328,6 +384,7 @@ mod tests {
             name: format!("p{pipeline}"),
             filter: Filter::parse(filter),
             qos: Qos::AtLeastOnce,
+            id_property: Some("part".into()),
             max_payload_bytes: 100,
         };
         let routes = filters.iter().enumerate().map(route).collect();
@@ -336,14 +393,16 @@ mod tests {
         let identities = Identities::new(None, []);
         let source =
             MqttSource::new("c".into(), routes, intake, ledger, Arc::default(), Box::new(|_| {}), identities);
-        Bench { source, lanes, counters, out: BytesMut::new() }
+        Bench { source, lanes, counters, out: Out::new(Protocol::V3_1_1) }
+    }
+
+    fn publish(topic: &str, pkid: u16, payload: &str) -> Publish {
+        Publish { qos: Qos::AtLeastOnce, pkid, ..Publish::new(topic, payload.to_owned()) }
     }
 
     impl Bench {
         fn receive(&mut self, topic: &str, pkid: u16, payload: &str) {
-            let mut publish = Publish::new(topic, QoS::AtLeastOnce, payload);
-            publish.pkid = pkid;
-            self.receive_packet(Packet::Publish(publish));
+            self.receive_packet(Packet::Publish(publish(topic, pkid, payload)));
         }
 
         fn receive_packet(&mut self, packet: Packet) {
@@ -355,10 +414,9 @@ mod tests {
             self.source.pump(Micros(2), &mut self.out);
             let mut acks = Vec::new();
             while !self.out.is_empty() {
-                match Packet::read(&mut self.out, 1000).unwrap() {
-                    Packet::PubAck(ack) => acks.push(ack.pkid),
-                    other => panic!("{other:?}"),
-                }
+                let packet = self.out.split_to(4);
+                assert_eq!(packet[..2], [0x40, 2], "{packet:?}");
+                acks.push(u16::from_be_bytes([packet[2], packet[3]]));
             }
             acks
         }
@@ -455,13 +513,12 @@ mod tests {
     #[test]
     fn a_retained_frame_is_taken_once_however_often_we_subscribe() {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
-        let retained = |pkid, payload: &str| {
-            let mut publish = Publish::new("t", QoS::AtLeastOnce, payload);
-            (publish.pkid, publish.retain) = (pkid, true);
-            Packet::Publish(publish)
-        };
+        let retained =
+            |pkid, payload: &str| Packet::Publish(Publish { retain: true, ..publish("t", pkid, payload) });
         bench.receive_packet(retained(1, "x"));
-        bench.take().ticket.settle();
+        let arrival = bench.take();
+        assert!(arrival.frame.carried.retained);
+        arrival.ticket.settle();
         bench.receive_packet(retained(2, "x"));
         assert_eq!(bench.acks(), [1, 2]);
         bench.receive_packet(retained(3, "y"));
@@ -471,15 +528,59 @@ mod tests {
     #[test]
     fn a_refused_subscription_is_asked_for_again_after_a_minute() {
         let mut bench = bench(&["t", "u"], WhenFull::DropOldest);
-        bench.source.connected(Micros(0), false, &mut bench.out);
+        bench.source.connected(Micros(0), &Welcome::default(), &mut bench.out);
         bench.out.clear();
-        let codes = vec![SubscribeReasonCode::Success(QoS::AtLeastOnce), SubscribeReasonCode::Failure];
-        let ack = SubAck::new(SUBSCRIBE_PKID, codes);
-        bench.receive_packet(Packet::SubAck(ack));
+        let grants = vec![Ok(Qos::AtLeastOnce), Err(Why::new(Why::NOT_AUTHORISED))];
+        bench.receive_packet(Packet::SubAck(SubAck { pkid: SUBSCRIBE_PKID, grants }));
         assert_eq!(bench.source.link.up.load(Ordering::Relaxed), 0);
         assert!(bench.acks().is_empty());
         bench.source.pump(Micros(1) + SUBSCRIBE_AGAIN_AFTER, &mut bench.out);
-        assert!(matches!(Packet::read(&mut bench.out, 1000), Ok(Packet::Subscribe(_))));
+        assert_eq!(bench.out[0], 0x82, "SUBSCRIBE");
+    }
+
+    #[test]
+    fn a_subscription_that_is_not_answered_ends_the_connection() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.source.connected(Micros(0), &Welcome::default(), &mut bench.out);
+        assert!(bench.source.awaits_answer());
+        assert!(bench.source.check(Micros(0) + SUBACK_WITHIN / 2).is_ok());
+        let error = bench.source.check(Micros(0) + SUBACK_WITHIN).unwrap_err();
+        assert!(error.to_string().contains("subscription"), "{error}");
+    }
+
+    #[test]
+    fn what_mqtt_5_carries_travels_along_and_a_bad_response_topic_goes_no_further() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        let with = |response_topic: &str| {
+            let properties = Properties::of(PublishProperties {
+                expiry_secs: Some(3),
+                response_topic: Some(response_topic.into()),
+                correlation: Some(Bytes::from_static(b"7")),
+                user: vec![("part".into(), "A17".into()), ("shift".into(), "2".into())],
+            });
+            Packet::Publish(Publish { properties, ..publish("t", 1, "x") })
+        };
+        bench.receive_packet(with("answers/me"));
+        let carried = bench.take().frame.carried;
+        assert_eq!(carried.expires_at, Some(Micros(1) + Duration::from_secs(3)));
+        assert_eq!(carried.reply_topic.as_deref(), Some("answers/me"));
+        assert_eq!(carried.frame_id.as_deref(), Some("A17"));
+        let back = carried.back.unwrap();
+        assert_eq!((back.correlation.as_deref(), back.user.len()), (Some(&b"7"[..]), 2));
+        for bad in ["", "a/#", "a/+/b", "$SYS/x"] {
+            bench.receive_packet(with(bad));
+            assert_eq!(bench.take().frame.carried.reply_topic, None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_topic_belongs_to_nobody_and_is_acknowledged() {
+        let mut bench = bench(&["#", "+/{x}"], WhenFull::DropOldest);
+        for (pkid, topic) in [(1, ""), (2, "a/+"), (3, "a/#")] {
+            bench.receive(topic, pkid, "x");
+        }
+        assert_eq!(bench.acks(), [1, 2, 3]);
+        assert_eq!(bench.source.link.unmatched.get(), 3);
     }
 
     #[test]
@@ -500,9 +601,7 @@ mod tests {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         let again = |bench: &mut Bench| {
             bench.source.disconnected();
-            let mut publish = Publish::new("t", QoS::AtLeastOnce, "x");
-            (publish.pkid, publish.dup) = (1, true);
-            bench.receive_packet(Packet::Publish(publish));
+            bench.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
         };
         bench.receive("t", 1, "x");
         again(&mut bench);
@@ -525,9 +624,7 @@ mod tests {
         let delivery = first.frame.identity.delivery;
         first.ticket.leave();
         bench.source.disconnected();
-        let mut publish = Publish::new("t", QoS::AtLeastOnce, "x");
-        (publish.pkid, publish.dup) = (1, true);
-        bench.receive_packet(Packet::Publish(publish));
+        bench.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
         let again = bench.take();
         assert_eq!(again.frame.identity.delivery, delivery);
         assert!(again.frame.identity.redelivered);

@@ -10,19 +10,26 @@ pub mod write_back;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::base::counters::{LinkCounters, PipelineCounters};
-use crate::base::{Clock, Micros, SystemClock};
+use crate::base::{Back, Clock, Micros, Reason, SystemClock};
 use crate::config::Qos;
 use crate::flow::fail::{self, Point};
-use crate::mqtt::packet::{LastWill, Packet, Publish, QoS};
-use crate::mqtt::{Greeting, Incoming, LinkError, Role, link};
+use crate::mqtt::packet::{
+    self, Out, Packet, PacketTooLarge, Properties, Publish, PublishProperties, Welcome, Will,
+};
+use crate::mqtt::{Greeting, Incoming, LinkError, Role};
 use crate::outbox::{Entry, Kind, Outbox, Token};
 
 /// Encoded bytes after which the socket gets its turn.
 const PORTION_BYTES: usize = 64 * 1024;
+/// A broker that answers pings but has not acknowledged a message for this long has lost it.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
+/// What the broker does not take is logged this often.
+const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// What the device says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +104,7 @@ impl Publisher {
 }
 
 /// Told how long the broker took to acknowledge: pipeline, from queueing to PUBACK.
-pub type OnSettled = Box<dyn FnMut(usize, std::time::Duration) + Send>;
+pub type OnSettled = Box<dyn FnMut(usize, Duration) + Send>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum UnderWay {
@@ -112,14 +119,18 @@ pub struct Outlet {
     availability_topic: String,
     stats_topic: String,
     max_inflight: usize,
+    /// What the broker takes at once, where that is less.
+    receive_maximum: usize,
     publisher: Publisher,
     notices: Arc<Notices>,
     link: Arc<LinkCounters>,
     on_settled: OnSettled,
-    under_way: HashMap<u16, UnderWay>,
+    /// By packet id; since when.
+    under_way: HashMap<u16, (UnderWay, Micros)>,
     last_pkid: u16,
     /// `stopped` has been acknowledged.
     said_stopped: bool,
+    refusals_said_at: Option<Micros>,
 }
 
 impl Outlet {
@@ -138,6 +149,7 @@ impl Outlet {
             availability_topic: format!("lineside/{device}/availability"),
             stats_topic: format!("lineside/{device}/stats"),
             max_inflight: usize::from(max_inflight),
+            receive_maximum: usize::from(u16::MAX),
             publisher,
             notices,
             link,
@@ -145,6 +157,7 @@ impl Outlet {
             under_way: HashMap::new(),
             last_pkid: 0,
             said_stopped: false,
+            refusals_said_at: None,
         }
     }
 
@@ -160,40 +173,49 @@ impl Outlet {
 
     fn send(
         &mut self,
-        topic: &str,
-        payload: Bytes,
-        retain: bool,
+        now: Micros,
+        mut publish: Publish,
         under_way: Option<UnderWay>,
-        out: &mut BytesMut,
-    ) {
-        let qos = if under_way.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce };
-        let mut publish = Publish::from_bytes(topic, qos, payload);
-        publish.retain = retain;
+        out: &mut Out,
+    ) -> Result<(), PacketTooLarge> {
         if let Some(under_way) = under_way {
+            publish.qos = Qos::AtLeastOnce;
             publish.pkid = self.pkid();
-            self.under_way.insert(publish.pkid, under_way);
+            out.publish(&publish)?;
+            self.under_way.insert(publish.pkid, (under_way, now));
+            return Ok(());
         }
-        link::encode(&Packet::Publish(publish), out);
+        out.publish(&publish)
     }
 
-    fn pump_notices(&mut self, out: &mut BytesMut) {
+    fn pump_notices(&mut self, now: Micros, out: &mut Out) {
         let mut notices = self.notices.lock();
         let availability = notices.availability.filter(|_| std::mem::take(&mut notices.is_news));
         let stats = notices.stats.take();
         drop(notices);
+        let retained = |topic: &str, payload: Bytes| Publish { retain: true, ..Publish::new(topic, payload) };
         if let Some(availability) = availability {
-            let topic = self.availability_topic.clone();
             let payload = Bytes::from_static(availability.as_str().as_bytes());
-            self.send(&topic, payload, true, Some(UnderWay::Availability(availability)), out);
+            let publish = retained(&self.availability_topic, payload);
+            let sent = self.send(now, publish, Some(UnderWay::Availability(availability)), out);
+            self.told(now, "availability", sent);
         }
         if let Some(stats) = stats {
-            let topic = self.stats_topic.clone();
-            self.send(&topic, stats.into(), true, None, out);
+            let publish = retained(&self.stats_topic, stats.into());
+            let sent = self.send(now, publish, None, out);
+            self.told(now, "stats", sent);
         }
     }
 
-    fn pump_outbox(&mut self, now: Micros, out: &mut BytesMut) {
-        while out.len() < PORTION_BYTES && self.under_way.len() < self.max_inflight {
+    fn told(&mut self, now: Micros, what: &str, sent: Result<(), PacketTooLarge>) {
+        if let Err(error) = sent {
+            self.say_refusal(now, what, &error.to_string());
+        }
+    }
+
+    fn pump_outbox(&mut self, now: Micros, out: &mut Out) {
+        while out.len() < PORTION_BYTES && self.under_way.len() < self.max_inflight.min(self.receive_maximum)
+        {
             let Some(mut outgoing) = self.publisher.outbox.take(now) else { return };
             if outgoing.again {
                 let mut payload = outgoing.payload.to_vec();
@@ -205,13 +227,67 @@ impl Outlet {
             }
             let token = outgoing.token;
             let under_way = (outgoing.qos == Qos::AtLeastOnce).then_some(UnderWay::Entry(token));
-            self.send(&outgoing.topic, outgoing.payload, outgoing.retain, under_way, out);
+            let mut publish = Publish::new(&*outgoing.topic, outgoing.payload);
+            publish.retain = outgoing.retain;
+            publish.properties = properties(outgoing.back.as_deref());
+            let sent = self.send(now, publish, under_way, out);
             fail::pass(Point::AnswerSent);
-            if under_way.is_none() {
+            match sent {
                 // At QoS 0 nobody answers: handed to the network is all that can be known.
-                self.settle(now, token);
+                Ok(()) if under_way.is_none() => self.settle(now, token),
+                Ok(()) => {}
+                Err(error) => self.lose(now, token, Reason::PredictionTooLarge, &error.to_string()),
             }
         }
+    }
+
+    /// The broker will never take it: counted, said, and its frame settled, which would come again only
+    /// to end here again.
+    fn lose(&mut self, now: Micros, token: Token, reason: Reason, why: &str) {
+        let Some(settled) = self.publisher.outbox.settle(token) else { return };
+        if let Some(pipeline) = settled.pipeline {
+            self.publisher.counters[pipeline].lost(reason).bump();
+        }
+        self.say_refusal(now, "a pipeline's topic", why);
+        settled.ticket.settle();
+    }
+
+    fn say_refusal(&mut self, now: Micros, what: &str, why: &str) {
+        if self.refusals_said_at.is_none_or(|at| now.since(at) >= REFUSALS_SAID_EVERY) {
+            log::error!("publish connection: a message on {what} is lost: {why}");
+            self.refusals_said_at = Some(now);
+        }
+    }
+
+    fn acknowledged(&mut self, now: Micros, ack: packet::PubAck) -> Result<(), LinkError> {
+        fail::pass(Point::AnswerAcknowledged);
+        let Some((under_way, _)) = self.under_way.remove(&ack.pkid) else {
+            // Harmless, and no reason to lose the connection.
+            log::warn!("the broker acknowledged packet {}, which is not under way", ack.pkid);
+            return Ok(());
+        };
+        // What may be taken at another time is sent again on the next connection, after its backoff.
+        if ack.reason.is_failure() && ack.reason.may_pass() {
+            return Err(LinkError::NotTaken(ack.reason));
+        }
+        match under_way {
+            UnderWay::Entry(token) if ack.reason.is_failure() => {
+                self.lose(
+                    now,
+                    token,
+                    Reason::BrokerRefused,
+                    &format!("the broker refused it: {}", ack.reason),
+                );
+            }
+            UnderWay::Entry(token) => self.settle(now, token),
+            UnderWay::Availability(availability) => {
+                if ack.reason.is_failure() {
+                    self.say_refusal(now, "availability", &format!("the broker refused it: {}", ack.reason));
+                }
+                self.said_stopped = availability == Availability::Stopped;
+            }
+        }
+        Ok(())
     }
 
     fn settle(&mut self, now: Micros, token: Token) {
@@ -229,40 +305,42 @@ impl Outlet {
 
 impl Role for Outlet {
     fn greeting(&self) -> Greeting {
-        let will = LastWill::new(
-            self.availability_topic.clone(),
-            Availability::Offline.as_str(),
-            QoS::AtLeastOnce,
-            true,
-        );
+        let will = Will {
+            topic: self.availability_topic.clone(),
+            payload: Bytes::from_static(Availability::Offline.as_str().as_bytes()),
+        };
         // The outbox knows what is unsettled; the broker need not remember anything of us.
         Greeting { client_id: self.client_id.clone(), clean_session: true, will: Some(will) }
     }
 
-    fn connected(&mut self, _: Micros, _: bool, _: &mut BytesMut) {
+    fn connected(&mut self, _: Micros, welcome: &Welcome, _: &mut Out) {
+        self.receive_maximum = welcome.receive_maximum.into();
         self.notices.lock().is_news = true;
         self.link.up.store(1, Ordering::Relaxed);
         self.publisher.outbox.connected();
     }
 
-    fn received(&mut self, now: Micros, incoming: Incoming, _: &mut BytesMut) -> Result<(), LinkError> {
-        let Incoming::Packet(Packet::PubAck(ack)) = incoming else {
-            return Err(LinkError::Protocol("a packet that does not belong on this connection"));
-        };
-        fail::pass(Point::AnswerAcknowledged);
-        match self.under_way.remove(&ack.pkid) {
-            Some(UnderWay::Entry(token)) => self.settle(now, token),
-            Some(UnderWay::Availability(availability)) => {
-                self.said_stopped = availability == Availability::Stopped;
-            }
-            // Harmless, and no reason to lose the connection.
-            None => log::warn!("the broker acknowledged packet {}, which is not under way", ack.pkid),
+    fn received(&mut self, now: Micros, incoming: Incoming, _: &mut Out) -> Result<(), LinkError> {
+        match incoming {
+            Incoming::Packet(Packet::PubAck(ack)) => self.acknowledged(now, ack),
+            _ => Err(LinkError::Protocol("a packet that does not belong on this connection")),
+        }
+    }
+
+    fn check(&mut self, now: Micros) -> Result<(), LinkError> {
+        let longest = self.under_way.values().map(|(_, since)| now.since(*since)).max().unwrap_or_default();
+        if longest >= ACKNOWLEDGED_WITHIN {
+            return Err(LinkError::Unanswered { what: "a publication", secs: longest.as_secs() });
         }
         Ok(())
     }
 
-    fn pump(&mut self, now: Micros, out: &mut BytesMut) {
-        self.pump_notices(out);
+    fn awaits_answer(&self) -> bool {
+        !self.under_way.is_empty()
+    }
+
+    fn pump(&mut self, now: Micros, out: &mut Out) {
+        self.pump_notices(now, out);
         self.pump_outbox(now, out);
     }
 
@@ -282,13 +360,22 @@ impl Role for Outlet {
     }
 }
 
+fn properties(back: Option<&Back>) -> Properties {
+    let Some(back) = back else { return Properties::default() };
+    Properties::of(PublishProperties {
+        correlation: back.correlation.clone(),
+        user: back.user.clone(),
+        ..PublishProperties::default()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::Identity;
-    use crate::config::{self, OutboxWhenFull};
+    use crate::config::{self, OutboxWhenFull, Protocol};
     use crate::flow::Ticket;
-    use crate::mqtt::packet::PubAck;
+    use crate::mqtt::packet::{PubAck, Reason as Why, read};
     use std::num::NonZeroU64;
 
     const MAX_INFLIGHT: u16 = 3;
@@ -296,7 +383,7 @@ mod tests {
     struct Bench {
         outlet: Outlet,
         notices: Arc<Notices>,
-        out: BytesMut,
+        out: Out,
     }
 
     fn bench() -> Bench {
@@ -305,7 +392,7 @@ mod tests {
             max_bytes: NonZeroU64::new(1 << 20).unwrap(),
             when_full: OutboxWhenFull::Block,
             memory_bytes: NonZeroU64::new(1 << 19).unwrap(),
-            spill_after: std::time::Duration::from_secs(1),
+            spill_after: Duration::from_secs(1),
             backlog_per_sec: NonZeroU64::new(1000).unwrap(),
         };
         let counters: Arc<PipelineCounters> = Arc::default();
@@ -323,7 +410,7 @@ mod tests {
             Arc::default(),
             Box::new(|_, _| {}),
         );
-        Bench { outlet, notices, out: BytesMut::new() }
+        Bench { outlet, notices, out: Out::new(Protocol::V5) }
     }
 
     impl Bench {
@@ -336,13 +423,14 @@ mod tests {
                 retain: false,
                 kind: Kind::Prediction,
                 identity: Identity { delivery: 0, redelivered: false, key: 0 },
+                back: None,
                 ticket: Ticket::none(),
                 queued_at: Micros(0),
             });
         }
 
         fn connect(&mut self) {
-            self.outlet.connected(Micros(0), false, &mut self.out);
+            self.outlet.connected(Micros(0), &Welcome::default(), &mut self.out);
         }
 
         /// What goes out now: packet id and payload.
@@ -350,7 +438,11 @@ mod tests {
             self.outlet.pump(Micros(1), &mut self.out);
             let mut sent = Vec::new();
             while !self.out.is_empty() {
-                match Packet::read(&mut self.out, 10_000).unwrap() {
+                let first = self.out[0];
+                let length = usize::from(self.out[1]);
+                assert!(length < 0x80, "the tests' messages are short");
+                let body = self.out.split_to(2 + length).freeze().slice(2..);
+                match read::packet(Protocol::V5, first, body).unwrap() {
                     Packet::Publish(publish) => {
                         sent.push((publish.pkid, String::from_utf8(publish.payload.to_vec()).unwrap()));
                     }
@@ -360,9 +452,17 @@ mod tests {
             sent
         }
 
+        fn answer(&mut self, pkid: u16, code: u8) -> Result<(), LinkError> {
+            let ack = Incoming::Packet(Packet::PubAck(PubAck { pkid, reason: Why::new(code) }));
+            self.outlet.received(Micros(2), ack, &mut self.out)
+        }
+
         fn acknowledge(&mut self, pkid: u16) {
-            let ack = Incoming::Packet(Packet::PubAck(PubAck::new(pkid)));
-            self.outlet.received(Micros(2), ack, &mut self.out).unwrap();
+            self.answer(pkid, 0).unwrap();
+        }
+
+        fn lost(&self, reason: Reason) -> u64 {
+            self.outlet.publisher.counters[0].lost(reason).get()
         }
 
         fn settled(&self) -> u64 {
@@ -385,7 +485,8 @@ mod tests {
         assert_eq!(next.len(), 1);
         assert!(next[0].1.contains("\"3\""), "{next:?}");
         bench.acknowledge(first[1].0);
-        assert_eq!(bench.settled(), 1, "an acknowledgement counts once");
+        bench.acknowledge(60_000);
+        assert_eq!(bench.settled(), 1, "an acknowledgement counts once, and one of nothing does no harm");
     }
 
     #[test]
@@ -402,6 +503,62 @@ mod tests {
         assert_eq!(again.len(), 1);
         assert_eq!(again[0].1, "{\"text\":\"b\",\"resent\":true}");
         assert_eq!(bench.outlet.publisher.counters[0].resent.get(), 1);
+    }
+
+    #[test]
+    fn a_refusal_that_may_pass_ends_the_connection_and_loses_nothing_and_one_that_stays_is_counted() {
+        let mut bench = bench();
+        bench.connect();
+        bench.queue("a", Qos::AtLeastOnce);
+        let (first, _) = bench.sent()[0];
+        let error = bench.answer(first, 0x97).unwrap_err();
+        assert!(error.to_string().contains("quota"), "{error}");
+        bench.outlet.disconnected();
+        bench.connect();
+        let again = bench.sent();
+        assert!(again[0].1.contains("\"a\""), "{again:?}");
+        bench.answer(again[0].0, Why::NOT_AUTHORISED).unwrap();
+        assert_eq!((bench.lost(Reason::BrokerRefused), bench.settled()), (1, 0));
+        assert_eq!(bench.outlet.publisher.outbox.depth().live, 0);
+        bench.queue("b", Qos::AtLeastOnce);
+        let (other, _) = bench.sent()[0];
+        bench.answer(other, 0x10).unwrap();
+        assert_eq!(bench.settled(), 1, "nobody subscribed, and it has arrived");
+    }
+
+    #[test]
+    fn a_prediction_over_the_brokers_limit_is_not_sent_and_the_next_one_is() {
+        let mut bench = bench();
+        bench.connect();
+        bench.out.limit(60);
+        bench.queue(&"x".repeat(60), Qos::AtLeastOnce);
+        bench.queue("b", Qos::AtLeastOnce);
+        let sent = bench.sent();
+        assert_eq!(sent.len(), 1);
+        assert!(sent[0].1.contains("\"b\""), "{sent:?}");
+        assert_eq!(bench.lost(Reason::PredictionTooLarge), 1);
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_the_broker_takes_at_once() {
+        let mut bench = bench();
+        let welcome = Welcome { receive_maximum: 2, ..Welcome::default() };
+        bench.outlet.connected(Micros(0), &welcome, &mut bench.out);
+        for i in 0..5 {
+            bench.queue(&i.to_string(), Qos::AtLeastOnce);
+        }
+        assert_eq!(bench.sent().len(), 2);
+    }
+
+    #[test]
+    fn a_message_that_is_never_acknowledged_ends_the_connection() {
+        let mut bench = bench();
+        bench.connect();
+        bench.queue("a", Qos::AtLeastOnce);
+        bench.sent();
+        assert!(bench.outlet.awaits_answer());
+        assert!(bench.outlet.check(Micros(1) + ACKNOWLEDGED_WITHIN / 2).is_ok());
+        assert!(bench.outlet.check(Micros(1) + ACKNOWLEDGED_WITHIN).is_err());
     }
 
     #[test]

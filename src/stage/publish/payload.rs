@@ -72,6 +72,8 @@ pub struct Unanswered<'a> {
     pub message: &'a str,
     /// Size of its payload.
     pub payload_bytes: usize,
+    /// The broker had kept it for later subscribers.
+    pub retained: bool,
     /// The transport delivered it before.
     pub redelivered: bool,
 }
@@ -105,7 +107,8 @@ impl PayloadContext {
         // A class's label and score take some 20 bytes; the rest is under 700 with ordinary names.
         let mut out = Vec::with_capacity(700 + 24 * numbers(&prediction.scored));
         out.extend_from_slice(b"{\"schema\":\"lineside.prediction/1\"");
-        self.head(&mut out, prediction.id, &prediction.origin, prediction.frame_id.as_deref());
+        let Prediction { id, origin, frame_id, retained, .. } = prediction;
+        self.head(&mut out, *id, origin, frame_id.as_deref(), *retained);
         text_field(&mut out, "acquired_at", prediction.acquired_at);
         text_field(&mut out, "inferred_at", prediction.inferred_at);
         field(&mut out, "clock_synced", &clock_synced);
@@ -126,7 +129,8 @@ impl PayloadContext {
     pub fn error_json(&self, unanswered: &Unanswered<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(b"{\"schema\":\"lineside.error/1\"");
-        self.head(&mut out, unanswered.id, unanswered.origin, unanswered.frame_id);
+        let Unanswered { id, origin, frame_id, retained, .. } = unanswered;
+        self.head(&mut out, *id, origin, *frame_id, *retained);
         text_field(&mut out, "acquired_at", unanswered.acquired_at);
         text_field(&mut out, "failed_at", unanswered.failed_at);
         field(&mut out, "stage", unanswered.reason.stage().as_str());
@@ -142,7 +146,7 @@ impl PayloadContext {
     }
 
     /// `id` to `source`.
-    fn head(&self, out: &mut Vec<u8>, id: FrameId, origin: &Origin, frame_id: Option<&str>) {
+    fn head(&self, out: &mut Vec<u8>, id: FrameId, origin: &Origin, frame_id: Option<&str>, retained: bool) {
         text_field(out, "id", id);
         out.extend_from_slice(&self.middle);
         json(out, &*origin.name);
@@ -152,6 +156,9 @@ impl PayloadContext {
         }
         if let Some(frame_id) = frame_id {
             field(out, "frame_id", frame_id);
+        }
+        if retained {
+            field(out, "retained", &true);
         }
         out.push(b'}');
     }
@@ -269,6 +276,7 @@ mod tests {
             latency: Latency { queue_us: 1, decode_us: 2, featurize_us: 3, infer_us: 4, total_us: 10 },
             verdict: Verdict::Fail,
             scored,
+            retained: false,
             redelivered: false,
         }
     }
@@ -291,6 +299,7 @@ mod tests {
             reason: Reason::Malformed,
             message,
             payload_bytes: 12,
+            retained: false,
             redelivered: true,
         }
     }

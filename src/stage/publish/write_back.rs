@@ -134,7 +134,7 @@ mod tests {
 
     use super::*;
     use crate::base::counters::PipelineCounters;
-    use crate::base::{Identity, Latency, Origin, UnixMicros, Verdict};
+    use crate::base::{Carried, Identity, Latency, Origin, UnixMicros, Verdict};
 
     fn prediction(verdict: Verdict, scored: Scored) -> Prediction {
         Prediction {
@@ -147,6 +147,7 @@ mod tests {
             latency: Latency::default(),
             verdict,
             scored,
+            retained: false,
             redelivered: false,
         }
     }
@@ -158,6 +159,7 @@ mod tests {
             identity: Identity { delivery: 0, key: 0, redelivered },
             acquired_at: UnixMicros(0),
             taken_at: Micros(5),
+            carried: Carried::default(),
         }
     }
 

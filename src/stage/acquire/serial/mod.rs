@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use super::{Arrival, Intake, identity};
 use crate::base::counters::PortCounters;
 use crate::base::words::in_words;
-use crate::base::{Clock, Frame, Identity, Micros, Origin, SystemClock, UnixMicros};
+use crate::base::{Carried, Clock, Frame, Identity, Micros, Origin, SystemClock, UnixMicros};
 use crate::config;
 use crate::flow::{Backoff, Receipt, Settlement, Ticket};
 pub use handle::{Bell, PortHandle, pair};
@@ -169,6 +169,7 @@ impl Desk {
                 identity,
                 acquired_at,
                 taken_at: now,
+                carried: Carried::default(),
             };
             self.intake.count(pipeline, payload.len(), false);
             let arrival = Arrival { frame, too_large: None, ticket: self.ticket() };
