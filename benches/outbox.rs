@@ -75,6 +75,7 @@ fn per_second(folder: &Path, predictions: usize, one_by_one: bool) -> f64 {
             retain: false,
             kind: Kind::Prediction,
             identity: Identity { delivery, redelivered: false, key: 1 },
+            back: None,
             ticket: Ticket::new(source.clone(), Receipt { delivery }),
             queued_at: SystemClock.now(),
         });
