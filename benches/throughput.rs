@@ -1,11 +1,13 @@
 //! How many frames a second does one board's worth of cores decide without a drop? The tabular model
-//! `machine-failure` beside a paho-mqtt + onnxruntime script, on one broker, one after the other.
+//! `machine-failure` beside a paho-mqtt + onnxruntime script, one after the other on the same ground.
 //!
 //!     cargo bench --bench throughput -- --seconds 60
 //!
+//! Two grounds. In a factory the broker has a machine of its own, and a board's cores are the board's:
+//! `common/hub.rs` stands for that network and costs next to nothing. And mosquitto on the same two
+//! cores, where its one thread, four packets a frame at QoS 0 and seven at QoS 1, is the limit of both.
 //! At QoS 0, which is what such scripts use (it is paho's default for both ends), and at QoS 1, where
-//! we acknowledge a frame only when its answer is settled and the peer as soon as it has it. At QoS 1
-//! the single-threaded broker is the limit: seven packets a frame, a system call each.
+//! we acknowledge a frame only when its answer is settled and the peer as soon as it has it.
 //!
 //! A rate is held when every frame is answered, none is counted lost, and the last answers come at
 //! most a second after the last frames: no queue grows. The rate is searched in short trials and then
@@ -20,10 +22,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use common::hub::Hub;
 use common::load::{Listener, Sender, offer};
-use common::support::site::{DEVICE, Site, pipeline_with_ids};
+use common::support::daemon::Daemon;
+use common::support::mosquitto::{Mosquitto, Setup};
+use common::support::site::{DEVICE, STATS, pipeline_with_ids, work_folder, write_config};
 use common::support::{oracle, root, shipped_models};
 use common::{Bound, Figure, report, setting};
+use serde_json::Value;
 
 const MODEL: &str = "machine-failure";
 
@@ -44,11 +50,28 @@ fn frame(trial: &str, n: usize) -> Vec<u8> {
     .into_bytes()
 }
 
+/// What stands between the frames and a contestant.
+enum Ground {
+    /// The network alone.
+    Hub(Hub),
+    /// Debian's broker on the same cores, with its own listener.
+    Mosquitto(Mosquitto),
+}
+
+impl Ground {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Hub(hub) => hub.port,
+            Self::Mosquitto(broker) => broker.port,
+        }
+    }
+}
+
 /// One of the two that are compared.
-struct Contestant<'b> {
-    port: u16,
+struct Contestant<'a> {
+    ground: &'a Ground,
     topic: &'static str,
-    answers: &'b str,
+    answers: &'a str,
     qos: u8,
 }
 
@@ -57,20 +80,33 @@ impl Contestant<'_> {
     fn holds(&self, rate: f64, duration: Duration) -> bool {
         static TRIAL: AtomicU64 = AtomicU64::new(0);
         let trial = format!("trial{}-", TRIAL.fetch_add(1, Ordering::Relaxed));
-        let mut sender = Sender::connect(self.port, "sender", self.qos);
-        let listener = Listener::counting(self.port, "listener", self.answers, &trial);
-        let due = Mutex::new(Vec::new());
+        let frames = |n: usize| frame(&trial, n);
         let begun = Instant::now();
-        let sent = offer(&mut sender, rate, duration, &due, |n| (self.topic.into(), frame(&trial, n))) as u64;
+        let listener;
+        let (sent, answered): (usize, Box<dyn Fn() -> u64>) = match self.ground {
+            Ground::Hub(hub) => {
+                hub.count(&trial);
+                let sent = hub.offer(self.topic, self.qos, rate, duration, frames);
+                (sent, Box::new(|| hub.answered()))
+            }
+            Ground::Mosquitto(broker) => {
+                let mut sender = Sender::connect(broker.port, "sender", self.qos);
+                listener = Listener::counting(broker.port, "listener", self.answers, &trial);
+                let due = Mutex::new(Vec::new());
+                let topic = |n| (self.topic.into(), frames(n));
+                let sent = offer(&mut sender, rate, duration, &due, topic);
+                (sent, Box::new(|| listener.heard.load(Ordering::Relaxed)))
+            }
+        };
+        let sent = sent as u64;
         let late_sender = begun.elapsed() > duration + Duration::from_millis(500);
         let patience = Instant::now() + Duration::from_secs(1);
-        let answered = || listener.heard.load(Ordering::Relaxed);
         while answered() < sent && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(5));
         }
         let held = answered() == sent && !late_sender;
         eprintln!(
-            "  {:<14} {rate:>8.0} frames/s for {:>2.0} s: {} of {sent} answered in time{}",
+            "  {:<11} {rate:>8.0} frames/s for {:>2.0} s: {} of {sent} answered in time{}",
             self.topic,
             duration.as_secs_f64(),
             answered(),
@@ -117,32 +153,44 @@ impl Drop for Peer {
     }
 }
 
-/// The rates that both hold at `qos`: ours, the peer's.
-fn limits(site: &Site, qos: u8, duration: Duration) -> (f64, f64) {
-    let port = site.broker.port;
+/// The rate that Lineside holds.
+fn ours(ground: &Ground, qos: u8, duration: Duration) -> f64 {
+    let folder = work_folder(&[]);
+    let url = format!("url = \"mqtt://127.0.0.1:{}\"", ground.port());
+    let pipeline = pipeline_with_ids("mill", MODEL, "mill/frame")
+        .replace("qos = 1", &format!("qos = {qos}"))
+        .replace("queue_frames = 64", "queue_frames = 4096");
+    let config = write_config(folder.path(), &url, &shipped_models(), &pipeline);
+    let mut daemon = Daemon::spawn(&config);
     let answers = format!("lineside/{DEVICE}/mill/result");
-    let ours = Contestant { port, topic: "mill/frame", answers: &answers, qos };
-    let theirs = Contestant { port, topic: "peer/frame", answers: "peer/result", qos };
+    let contestant = Contestant { ground, topic: "mill/frame", answers: &answers, qos };
+    wait_until_it_answers(&contestant);
+    let limit = contestant.limit(duration);
+    std::thread::sleep(Duration::from_millis(2_500)); // `stats` come every second
+    let stats: Value = match ground {
+        Ground::Hub(hub) => serde_json::from_slice(&hub.newest(STATS).expect("stats came")),
+        Ground::Mosquitto(broker) => {
+            let listener = Listener::connect(broker.port, "stats", STATS);
+            let (_, stats) = listener.next(Duration::from_secs(5)).expect("stats are retained");
+            serde_json::from_slice(&stats)
+        }
+    }
+    .expect("stats are JSON");
+    let lost = &stats["pipelines"][0]["lost"];
+    let count: u64 = lost.as_object().map_or(0, |lost| lost.values().filter_map(Value::as_u64).sum());
+    assert_eq!(count, 0, "a daemon that drops frames does not hold a rate: {lost}");
+    daemon.stop(Duration::from_secs(20));
+    limit
+}
 
-    // One at a time, so that neither takes the other's cores.
-    let our_limit = {
-        let config = pipeline_with_ids("mill", MODEL, "mill/frame")
-            .replace("qos = 1", &format!("qos = {qos}"))
-            .replace("queue_frames = 64", "queue_frames = 4096");
-        let mut daemon = site.run(&config);
-        let limit = ours.limit(duration);
-        let stats = site.stats("mill", |_| true);
-        let lost: u64 =
-            stats["lost"].as_object().map_or(0, |lost| lost.values().filter_map(|n| n.as_u64()).sum());
-        assert_eq!(lost, 0, "a daemon that drops frames does not hold a rate: {stats}");
-        daemon.stop(Duration::from_secs(20));
-        limit
-    };
+/// The rate that the script holds.
+fn theirs(ground: &Ground, qos: u8, duration: Duration) -> f64 {
+    let contestant = Contestant { ground, topic: "peer/frame", answers: "peer/result", qos };
     let mut child = Command::new(oracle::python())
         .arg(root().join("benches/peers/paho_onnxruntime.py"))
-        .arg(port.to_string())
+        .arg(ground.port().to_string())
         .arg(shipped_models().join(MODEL))
-        .args([theirs.topic, theirs.answers, &qos.to_string()])
+        .args([contestant.topic, contestant.answers, &qos.to_string()])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -152,26 +200,44 @@ fn limits(site: &Site, qos: u8, duration: Duration) -> (f64, f64) {
     let _peer = Peer(child);
     BufReader::new(out).read_line(&mut ready).expect("the peer says when it is ready");
     assert_eq!(ready.trim(), "ready", "the peer did not start");
-    (our_limit, theirs.limit(duration))
+    contestant.limit(duration)
+}
+
+fn wait_until_it_answers(contestant: &Contestant<'_>) {
+    match contestant.ground {
+        Ground::Hub(hub) => hub.wait_for_subscriber(contestant.topic),
+        Ground::Mosquitto(_) => {
+            let up = (0..20).any(|_| contestant.holds(10.0, Duration::from_millis(300)));
+            assert!(up, "the daemon answers nothing");
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let duration = Duration::from_secs_f64(setting("seconds", 60.0));
-    let site = Site::new(&[]);
-    std::fs::remove_dir(site.models()).expect("it was made empty");
-    std::os::unix::fs::symlink(shipped_models(), site.models()).expect("the temporary folder is writable");
-    let (ours, theirs) = limits(&site, 0, duration);
-    let (ours_1, theirs_1) = limits(&site, 1, duration);
+    let compare = |name: &str, ground: &Ground, qos| {
+        eprintln!("{name}, QoS {qos}");
+        (ours(ground, qos, duration), theirs(ground, qos, duration))
+    };
+    let network = Ground::Hub(Hub::start());
+    let (ours_0, theirs_0) = compare("the network alone", &network, 0);
+    let (ours_1, theirs_1) = compare("the network alone", &network, 1);
+    let broker = Ground::Mosquitto(Mosquitto::start_with(Setup::default()));
+    let (ours_m, theirs_m) = compare("mosquitto on the same cores", &broker, 0);
     let plain = |name, value| Figure { name, value, bound: Bound::None };
     report(
         "throughput",
         &[
-            plain("frames_per_s", ours),
-            plain("frames_per_s_of_peer", theirs),
-            Figure { name: "ratio", value: ours / theirs, bound: Bound::Least(5.0) },
+            plain("frames_per_s", ours_0),
+            plain("frames_per_s_of_peer", theirs_0),
+            Figure { name: "ratio", value: ours_0 / theirs_0, bound: Bound::Least(5.0) },
             plain("frames_per_s_qos1", ours_1),
             plain("frames_per_s_of_peer_qos1", theirs_1),
             plain("ratio_qos1", ours_1 / theirs_1),
+            plain("settled_at_qos1_by_qos0", ours_1 / ours_0),
+            plain("mosquitto_frames_per_s", ours_m),
+            plain("mosquitto_frames_per_s_of_peer", theirs_m),
+            plain("mosquitto_ratio", ours_m / theirs_m),
         ],
     )
 }

@@ -60,27 +60,48 @@ fn packet(kind: u8, body: &[u8]) -> Vec<u8> {
 /// Calls `each` with kind and body of every packet until the connection ends.
 fn read_packets(mut stream: TcpStream, mut each: impl FnMut(u8, &[u8])) {
     let mut held = Vec::new();
-    let mut chunk = vec![0; 1 << 16];
-    while let Ok(count @ 1..) = stream.read(&mut chunk) {
-        held.extend_from_slice(&chunk[..count]);
-        let mut at = 0;
-        'packets: while held.len() > at + 1 {
-            let (mut length, mut digits) = (0, 0);
-            loop {
-                let Some(digit) = held.get(at + 1 + digits) else { break 'packets };
-                length |= usize::from(digit & 0x7f) << (7 * digits);
-                digits += 1;
-                if digit & 0x80 == 0 {
-                    break;
-                }
-            }
-            let begin = at + 1 + digits;
-            let Some(body) = held.get(begin..begin + length) else { break };
-            each(held[at], body);
-            at = begin + length;
-        }
-        held.drain(..at);
+    while read_some(&mut stream, &mut held) {
+        whole_packets(&mut held, &mut each);
     }
+}
+
+/// Appends what has come, at least a byte of it; `false`: the connection ended.
+pub(super) fn read_some(stream: &mut TcpStream, held: &mut Vec<u8>) -> bool {
+    let before = held.len();
+    held.resize(before + (1 << 16), 0);
+    let count = stream.read(&mut held[before..]).unwrap_or(0);
+    held.truncate(before + count);
+    count > 0
+}
+
+/// Calls `each` with kind and body of every whole packet, and takes them out.
+pub(super) fn whole_packets(held: &mut Vec<u8>, mut each: impl FnMut(u8, &[u8])) {
+    let mut at = 0;
+    'packets: while held.len() > at + 1 {
+        let (mut length, mut digits) = (0, 0);
+        loop {
+            let Some(digit) = held.get(at + 1 + digits) else { break 'packets };
+            length |= usize::from(digit & 0x7f) << (7 * digits);
+            digits += 1;
+            if digit & 0x80 == 0 {
+                break;
+            }
+        }
+        let begin = at + 1 + digits;
+        let Some(body) = held.get(begin..begin + length) else { break };
+        each(held[at], body);
+        at = begin + length;
+    }
+    held.drain(..at);
+}
+
+/// A PUBLISH as it goes over the wire; `packet_id` at QoS 1.
+pub(super) fn publish_packet(topic: &str, packet_id: Option<u16>, payload: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(topic.len() + payload.len() + 4);
+    text(&mut body, topic);
+    body.extend(packet_id.iter().flat_map(|id| id.to_be_bytes()));
+    body.extend_from_slice(payload);
+    packet(0x30 | u8::from(packet_id.is_some()) << 1, &body)
 }
 
 impl Sender {
@@ -103,13 +124,8 @@ impl Sender {
     /// Queues one message; `flush` sends it.
     pub(crate) fn publish(&mut self, topic: &str, payload: &[u8]) {
         self.packet_id = self.packet_id.checked_add(1).unwrap_or(1);
-        let mut body = Vec::with_capacity(topic.len() + payload.len() + 4);
-        text(&mut body, topic);
-        if self.qos > 0 {
-            body.extend(self.packet_id.to_be_bytes());
-        }
-        body.extend_from_slice(payload);
-        self.stream.write_all(&packet(0x30 | self.qos << 1, &body)).expect("the broker reads");
+        let bytes = publish_packet(topic, (self.qos > 0).then_some(self.packet_id), payload);
+        self.stream.write_all(&bytes).expect("the broker reads");
     }
 
     /// Sends what was queued.
@@ -167,8 +183,28 @@ impl Listener {
     }
 }
 
-/// Sends `rate` frames a second for `duration`, paced every 2 ms; `frame` writes topic and payload of
-/// the frame with this number. Returns when each was due, so that a late sender does not flatter.
+/// Calls `send` with the numbers of the frames that are due, `rate` a second for `duration`, every 2 ms.
+/// Returns how many there were.
+pub(crate) fn pace(
+    rate: f64,
+    duration: Duration,
+    mut send: impl FnMut(std::ops::Range<usize>, Instant),
+) -> usize {
+    let begun = Instant::now();
+    let total = (rate * duration.as_secs_f64()) as usize;
+    let mut sent = 0;
+    while sent < total {
+        let ripe = ((begun.elapsed().as_secs_f64() * rate) as usize + 1).min(total);
+        send(sent..ripe, begun);
+        sent = ripe;
+        let next = begun + Duration::from_secs_f64(sent as f64 / rate);
+        std::thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(2)));
+    }
+    total
+}
+
+/// Sends `rate` frames a second for `duration`; `frame` writes topic and payload of the frame with
+/// this number. Notes when each was due, so that a late sender does not flatter.
 pub(crate) fn offer(
     sender: &mut Sender,
     rate: f64,
@@ -176,23 +212,15 @@ pub(crate) fn offer(
     due: &Mutex<Vec<Instant>>,
     mut frame: impl FnMut(usize) -> (String, Vec<u8>),
 ) -> usize {
-    let begun = Instant::now();
-    let total = (rate * duration.as_secs_f64()) as usize;
-    let mut sent = 0;
-    while sent < total {
-        let ripe = ((begun.elapsed().as_secs_f64() * rate) as usize + 1).min(total);
+    pace(rate, duration, |ripe, begun| {
         {
             let mut due = due.lock().expect("no reader panics while it holds the lock");
-            due.extend((sent..ripe).map(|n| begun + Duration::from_secs_f64(n as f64 / rate)));
+            due.extend(ripe.clone().map(|n| begun + Duration::from_secs_f64(n as f64 / rate)));
         }
-        for n in sent..ripe {
+        for n in ripe {
             let (topic, payload) = frame(n);
             sender.publish(&topic, &payload);
         }
         sender.flush();
-        sent = ripe;
-        let next = begun + Duration::from_secs_f64(sent as f64 / rate);
-        std::thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(2)));
-    }
-    total
+    })
 }

@@ -5,6 +5,7 @@
 #[path = "../../tests/support/mod.rs"]
 pub(crate) mod support;
 
+pub(crate) mod hub;
 pub(crate) mod load;
 
 use std::process::ExitCode;

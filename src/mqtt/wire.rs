@@ -285,7 +285,8 @@ mod tests {
         let user = vec![("key".to_owned(), "value".to_owned()); 40];
         let properties = Properties::of(PublishProperties { user, ..PublishProperties::default() });
         let packet = Publish { properties, ..publish(1, 100) };
-        let found = read_in_portions(Protocol::V5, &bytes(Protocol::V5, &[packet.clone()]), 7, 100);
+        let found =
+            read_in_portions(Protocol::V5, &bytes(Protocol::V5, std::slice::from_ref(&packet)), 7, 100);
         assert_eq!(found[0], Incoming::Packet(Packet::Publish(packet)));
     }
 
