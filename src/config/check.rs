@@ -519,6 +519,7 @@ mod tests {
                     "is not set",
                     "is missing in",
                     "has no register",
+                    "which only MQTT 5 has",
                     "password_file etc/run/credentials/mqtt",
                 ];
                 assert!(
