@@ -1,4 +1,4 @@
-//! Element by element: Celu (opset 12) in f16, SwiGLU (opset 28), CumSum (11) and CumProd (26),
+//! Element by element: Celu (opset 12), Mod (13), SwiGLU (opset 28), CumSum (11) and CumProd (26),
 //! Det (11), MatMul (13) of two vectors.
 //!
 //! Source: ONNX, Operators.md. Celu: max(0, x) + min(0, α·(exp(x/α) − 1)). SwiGLU: a·σ(α·a)·b.
@@ -9,7 +9,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
-use super::values::{around, axis, floats, from_floats, ints};
+use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
 
 #[derive(Debug)]
 struct Celu {
@@ -37,6 +37,52 @@ impl Literal for Celu {
         let celu = |x: f64| x.max(0.0) + (self.alpha * (x / self.alpha).exp_m1()).min(0.0);
         let values: Vec<f64> = floats(x)?.into_iter().map(celu).collect();
         Ok(vec![from_floats(x.datum_type(), x.shape(), &values)?])
+    }
+}
+
+/// With `fmod` the sign of the dividend, else that of the divisor. tract takes the wrong operand for
+/// one of them where shapes differ (0.23.9).
+#[derive(Debug)]
+struct Modulo {
+    fmod: bool,
+}
+
+pub(super) fn modulo(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    wrap(context, node, Modulo { fmod: node.get_attr_opt::<i64>("fmod")?.unwrap_or(0) != 0 })
+}
+
+impl Literal for Modulo {
+    fn name(&self) -> &'static str {
+        "Mod"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (a, b) = (inputs.need(0)?, inputs.need(1)?);
+        let shape = broadcast(a.shape(), b.shape())?;
+        let pairs =
+            || coordinates(&shape).map(|at| (broadcast_at(a.shape(), &at), broadcast_at(b.shape(), &at)));
+        if a.datum_type().is_integer() {
+            let (left, right) = (ints(a)?, ints(b)?);
+            let rest = |(i, j): (usize, usize)| {
+                let (a, b) = (left[i], right[j]);
+                let rest = a.checked_rem(b).context("a remainder of a division by 0")?;
+                Ok(if !self.fmod && rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
+            };
+            // Zeros stand in for both before a run: their shape is all that is asked for.
+            let blank = left.iter().chain(&right).all(|value| *value == 0);
+            let values = match blank {
+                true => vec![0; shape.iter().product()],
+                false => pairs().map(rest).collect::<TractResult<Vec<_>>>()?,
+            };
+            return Ok(vec![Tensor::from_shape(&shape, &values)?.cast_to_dt(a.datum_type())?.into_owned()]);
+        }
+        let (left, right) = (floats(a)?, floats(b)?);
+        let rest = |(i, j): (usize, usize)| {
+            let (a, b) = (left[i], right[j]);
+            let rest = a % b;
+            if !self.fmod && rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
+        };
+        Ok(vec![from_floats(a.datum_type(), &shape, &pairs().map(rest).collect::<Vec<_>>())?])
     }
 }
 

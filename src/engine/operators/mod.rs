@@ -22,6 +22,7 @@ pub(super) mod ml;
 mod moved;
 mod patches;
 mod quantized;
+mod quantized_conv;
 mod recurrent;
 mod reduce;
 mod resize;
@@ -61,6 +62,7 @@ const OURS: &[(&str, Builder)] = &[
     ("DequantizeLinear", quantized::dequantize),
     ("Det", elementwise::det),
     ("GRU", recurrent::gru),
+    ("GlobalLpPool", patches::global_lp_pool),
     ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
     ("HannWindow", windows::hann),
@@ -69,11 +71,14 @@ const OURS: &[(&str, Builder)] = &[
     ("LinearAttention", linear_attention::linear_attention),
     ("LpPool", patches::lp_pool),
     ("MatMul", elementwise::mat_mul),
+    ("MaxPool", patches::max_pool),
     ("MaxUnpool", moved::max_unpool),
     ("MelWeightMatrix", windows::mel_weight_matrix),
+    ("Mod", elementwise::modulo),
     ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
     ("OneHot", sets::one_hot),
     ("Pad", moved::pad),
+    ("QLinearConv", quantized_conv::conv),
     ("QLinearMatMul", quantized::matmul),
     ("QuantizeLinear", quantized::quantize),
     ("RNN", recurrent::rnn),

@@ -1,5 +1,5 @@
 //! Operators that only move elements: CenterCropPad (opset 18), Compress (9), GatherND (11), ReverseSequence (10),
-//! Pad with mode `wrap` (19), SpaceToDepth with mode `CRD` (28), TensorScatter (24), MaxUnpool (9).
+//! Pad (19) where it wraps or cuts, SpaceToDepth with mode `CRD` (28), TensorScatter (24), MaxUnpool (9).
 //!
 //! Source: ONNX, Operators.md. Each says, for every element of the output, where in the input it
 //! stands; nothing is computed, so any element type goes through, strings included.
@@ -8,8 +8,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
-use super::stock;
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::values::{around, axis, coordinates, floats, ints, pick, strides};
 
 /// Where the element of `coordinate` stands in a tensor with these strides.
@@ -262,17 +261,47 @@ impl Literal for SpaceToDepth {
 }
 
 #[derive(Debug)]
-struct PadWrap;
+struct Pad {
+    /// Elements that are put in come from the other end; else they are the constant.
+    wraps: bool,
+}
 
-/// The modes other than `wrap` are tract's.
+/// `wrap`, and constant pads that cut; the rest is tract's, which panics where a pad is negative (0.23.9).
 pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    match node.get_attr_opt::<&str>("mode")? {
-        Some("wrap") => wrap(context, node, PadWrap),
-        _ => stock(context, node),
+    if let Some(pads) = node.get_attr_opt_vec::<i64>("pads")? {
+        ensure!(
+            pads.iter().all(|pad| *pad >= 0),
+            "negative pads as an attribute; export with opset 11 or later"
+        );
+    }
+    match node.get_attr_opt::<&str>("mode")?.unwrap_or("constant") {
+        "wrap" => wrap(context, node, Pad { wraps: true }),
+        "constant" => choose(context, node, Pad { wraps: false }, |inputs| {
+            let pads = inputs.get(1).copied().flatten().and_then(|pads| pads.konst.as_deref());
+            pads.is_some_and(|pads| ints(pads).is_ok_and(|pads| pads.iter().any(|pad| *pad < 0)))
+        }),
+        _ => choose(context, node, Cut, |inputs| {
+            let pads = inputs.get(1).copied().flatten().and_then(|pads| pads.konst.as_deref());
+            pads.is_some_and(|pads| ints(pads).is_ok_and(|pads| pads.iter().any(|pad| *pad < 0)))
+        }),
     }
 }
 
-impl PadWrap {
+/// Reflections that cut as well: we have none, and tract panics.
+#[derive(Debug)]
+struct Cut;
+
+impl Literal for Cut {
+    fn name(&self) -> &'static str {
+        "Pad"
+    }
+
+    fn eval(&self, _: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        bail!("negative pads in a mode other than constant: cut with Slice first")
+    }
+}
+
+impl Pad {
     /// In front of and behind each axis.
     fn pads(pads: &Tensor, axes: Option<&Tensor>, rank: usize) -> TractResult<Vec<(i64, i64)>> {
         let pads = ints(pads)?;
@@ -291,7 +320,7 @@ impl PadWrap {
     }
 }
 
-impl Literal for PadWrap {
+impl Literal for Pad {
     fn name(&self) -> &'static str {
         "Pad"
     }
@@ -300,18 +329,28 @@ impl Literal for PadWrap {
         let x = inputs.need(0)?;
         let pads = Self::pads(inputs.need(1)?, inputs.get(3), x.rank())?;
         let padded = |(length, (front, back)): (&usize, &(i64, i64))| -> TractResult<usize> {
-            Ok(usize::try_from(*length as i64 + front + back)?)
+            Ok(usize::try_from((*length as i64 + front + back).max(0))?)
         };
         let shape = x.shape().iter().zip(&pads).map(padded).collect::<TractResult<Vec<_>>>()?;
         let steps = strides(x.shape());
+        // One tensor to pick from: the input and, behind it, the constant.
+        let value = inputs.get(2).filter(|value| value.len() == 1);
+        let mut from = x.clone().into_shape(&[x.len()])?;
+        if let Some(value) = value {
+            from = Tensor::stack_tensors(0, &[from, value.clone().into_shape(&[1])?])?;
+        }
+        let outside = value.map(|_| x.len());
         let source = |at: Vec<usize>| {
-            let inside =
-                at.iter().zip(&pads).zip(x.shape()).map(|((at, (front, _)), length)| {
-                    (*at as i64 - front).rem_euclid(*length as i64) as usize
-                });
-            Some(flat(&inside.collect::<Vec<_>>(), &steps))
+            let inside = at.iter().zip(&pads).zip(x.shape()).map(|((at, (front, _)), length)| {
+                let (at, length) = (*at as i64 - front, *length as i64);
+                match self.wraps {
+                    true => Some(at.rem_euclid(length) as usize),
+                    false => (0..length).contains(&at).then_some(at as usize),
+                }
+            });
+            inside.collect::<Option<Vec<_>>>().map(|at| flat(&at, &steps)).or(outside)
         };
-        Ok(vec![pick(x, &shape, &coordinates(&shape).map(source).collect::<Vec<_>>())?])
+        Ok(vec![pick(&from, &shape, &coordinates(&shape).map(source).collect::<Vec<_>>())?])
     }
 
     fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
@@ -323,7 +362,12 @@ impl Literal for PadWrap {
             _ => None,
         };
         let padded = |(i, length): (usize, &TDim)| {
-            pads.as_ref().map(|pads| length.clone() + (pads[i].0 + pads[i].1).to_dim())
+            let pads = pads.as_ref()?;
+            let sum = pads[i].0 + pads[i].1;
+            Some(match length.to_i64() {
+                Ok(length) => (length + sum).max(0).to_dim(),
+                Err(_) => length.clone() + sum.to_dim(),
+            })
         };
         Ok(Some(vec![Form::open(x.datum_type, x.shape.iter().enumerate().map(padded).collect())]))
     }

@@ -1,4 +1,4 @@
-//! Operators that slide a kernel over space: LpPool (opset 18) and Col2Im (opset 18).
+//! Operators that slide a kernel over space: LpPool (opset 18), GlobalLpPool (opset 2) and Col2Im (opset 18).
 //!
 //! Source: ONNX, Operators.md. LpPool: (Σ |x|^p)^(1/p) over the elements of a patch that lie inside.
 //! Col2Im: the sum of all columns' elements at the place of the image that each was taken from.
@@ -8,7 +8,8 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_ndarray::{ArrayD, IxDyn};
 
-use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
+use super::stock;
 use super::values::{array, coordinates, floats, from_array, from_floats, ints};
 
 #[derive(Debug)]
@@ -111,6 +112,57 @@ impl Literal for LpPool {
             powers.sum::<f64>().powf(1.0 / f64::from(self.p))
         });
         Ok(vec![from_array(inputs.need(0)?.datum_type(), &pooled)?])
+    }
+}
+
+#[derive(Debug)]
+struct GlobalLpPool {
+    p: i32,
+}
+
+/// tract divides by the number of elements, and takes no absolute values (0.23.9).
+pub(super) fn global_lp_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    wrap(context, node, GlobalLpPool { p: node.get_attr_opt("p")?.unwrap_or(2) })
+}
+
+impl Literal for GlobalLpPool {
+    fn name(&self) -> &'static str {
+        "GlobalLpPool"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        ensure!(x.rank() > 2, "shape {:?} has no space to pool", x.shape());
+        let mut shape = x.shape().to_vec();
+        let pixels: usize = shape.drain(2..).product();
+        let norm = |plane: &[f64]| {
+            plane.iter().map(|x| x.abs().powi(self.p)).sum::<f64>().powf(1.0 / f64::from(self.p))
+        };
+        let values: Vec<f64> = floats(x)?.chunks(pixels.max(1)).map(norm).collect();
+        shape.resize(x.rank(), 1);
+        Ok(vec![from_floats(x.datum_type(), &shape, &values)?])
+    }
+}
+
+/// Stands where tract would answer wrongly and we have nothing better.
+#[derive(Debug)]
+struct Refused;
+
+/// tract's indices of integer pictures are wrong (0.23.9); a picture in floats has right ones.
+pub(super) fn max_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    if node.output.len() < 2 {
+        return stock(context, node);
+    }
+    choose(context, node, Refused, |inputs| !inputs[0].is_some_and(|x| x.datum_type.is_float()))
+}
+
+impl Literal for Refused {
+    fn name(&self) -> &'static str {
+        "MaxPool"
+    }
+
+    fn eval(&self, _: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        bail!("MaxPool with Indices takes floats only: cast its input to float first")
     }
 }
 

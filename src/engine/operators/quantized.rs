@@ -8,7 +8,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::literal::{Built, Inputs, Literal, choose};
+use super::literal::{Built, Inputs, Literal, choose, wrap};
 use super::values::{axis, broadcast, coordinates, floats, from_floats, ints};
 
 /// How scales lie over a tensor: one, one for each index of an axis, or one for each block of it.
@@ -150,7 +150,7 @@ impl Literal for Dequantize {
 }
 
 /// Least and largest value of a quantised type.
-fn range(datum_type: DatumType) -> TractResult<(f64, f64)> {
+pub(super) fn range(datum_type: DatumType) -> TractResult<(f64, f64)> {
     Ok(match datum_type {
         DatumType::I8 => (-128.0, 127.0),
         DatumType::U8 => (0.0, 255.0),
@@ -164,11 +164,7 @@ fn range(datum_type: DatumType) -> TractResult<(f64, f64)> {
 struct QLinearMatMul;
 
 pub(super) fn matmul(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    choose(context, node, QLinearMatMul, |inputs| {
-        let get = |at: usize| inputs.get(at).copied().flatten();
-        [1, 4, 6].into_iter().any(|at| !is_constant_f32(get(at)))
-            || [2, 5, 7].into_iter().any(|at| !is_small(get(at)))
-    })
+    wrap(context, node, QLinearMatMul)
 }
 
 impl Literal for QLinearMatMul {

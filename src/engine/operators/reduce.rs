@@ -54,6 +54,13 @@ pub(super) fn reduce(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         axes: node.get_attr_opt_vec("axes")?,
         none: node.get_attr_opt::<i64>("noop_with_empty_axes")?.unwrap_or(0) != 0,
     };
+    if matches!(how, How::L2 | How::LogSum | How::LogSumExp) {
+        // tract has no logarithm and no root of whole numbers.
+        return choose(context, node, reduce, |inputs| {
+            inputs[0].is_some_and(|x| !x.datum_type.is_float() || x.shape.volume() == 0.to_dim())
+                || inputs.get(1).copied().flatten().is_some_and(|axes| axes.konst.is_none())
+        });
+    }
     choose(context, node, reduce, |inputs| {
         let get = |at: usize| inputs.get(at).copied().flatten();
         let odd = |x: &TypedFact| {

@@ -82,6 +82,11 @@ pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         Some("ceil") => Nearest::Ceil,
         Some(other) => bail!("nearest_mode {other:?}"),
     };
+    let is_nearest = matches!(node.get_attr_opt::<&str>("mode")?, None | Some("nearest"));
+    ensure!(
+        !is_nearest || transform != Transform::HalfPixelSymmetric,
+        "nearest with half_pixel_symmetric: the standard's text and onnxruntime disagree; use half_pixel"
+    );
     let resize = Resize {
         name: "Resize",
         inputs: if old { [None, Some(1), None] } else { [Some(1), Some(2), Some(3)] },
@@ -342,9 +347,6 @@ impl Literal for Resize {
                     *value = self.extrapolation;
                 }
             }
-        }
-        if x.datum_type().is_integer() {
-            values.iter_mut().for_each(|value| *value = value.round_ties_even());
         }
         Ok(vec![from_floats(x.datum_type(), &shape, &values)?])
     }
