@@ -109,6 +109,13 @@ impl Health {
         self.good = self.seen;
         (self.heard_at, self.frame_at) = (now, now);
         self.line = line;
+        // What was wrong belonged to the line as it was; the log says that it is open.
+        self.trouble = None;
+    }
+
+    /// No frame has come for `stale_after_ms`, be the port open or away.
+    pub(super) fn is_stalled(&self, now: Micros) -> bool {
+        self.stale_after.is_some_and(|limit| now.since(self.frame_at) > limit)
     }
 
     /// Takes over what the driver has counted since the last look.
@@ -127,8 +134,8 @@ impl Health {
         self.line = now;
     }
 
-    /// Looks at the counters; once a second is enough. Also tells whether the sensor is stalled.
-    pub(super) fn look(&mut self, now: Micros, counters: &PortCounters) -> (bool, Vec<Remark>) {
+    /// Looks at the counters of an open port; once a second is enough.
+    pub(super) fn look(&mut self, now: Micros, counters: &PortCounters) -> Vec<Remark> {
         let seen = Seen::of(counters);
         let mut remarks = Vec::new();
         if seen.bytes != self.seen.bytes {
@@ -156,8 +163,7 @@ impl Health {
                 Some(trouble) => self.remark(log::Level::Warn, self.words(trouble, now)),
             });
         }
-        let stalled = self.stale_after.is_some_and(|limit| now.since(self.frame_at) > limit);
-        (stalled, remarks)
+        remarks
     }
 
     fn remark(&self, level: log::Level, words: String) -> Remark {
@@ -252,7 +258,7 @@ mod tests {
         /// A second passes.
         fn look(&mut self) -> Vec<String> {
             self.now += 1_000_000;
-            let (_, remarks) = self.health.look(Micros(self.now), &self.counters);
+            let remarks = self.health.look(Micros(self.now), &self.counters);
             remarks.into_iter().map(|remark| remark.words).collect()
         }
     }
@@ -274,12 +280,21 @@ mod tests {
         let mut bench = Bench::new(Some(2_500));
         for stalled in [false, false, true, true] {
             bench.counters.bytes.bump();
-            bench.now += 1_000_000;
-            assert_eq!(bench.health.look(Micros(bench.now), &bench.counters).0, stalled);
+            bench.look();
+            assert_eq!(bench.health.is_stalled(Micros(bench.now)), stalled);
         }
         bench.counters.frames.bump();
-        bench.now += 1_000_000;
-        assert!(!bench.health.look(Micros(bench.now), &bench.counters).0);
+        bench.look();
+        assert!(!bench.health.is_stalled(Micros(bench.now)));
+    }
+
+    #[test]
+    fn a_port_that_was_away_is_opened_without_a_word_of_frames() {
+        let mut bench = Bench::new(None);
+        (0..12).for_each(|_| drop(bench.look()));
+        assert_eq!(bench.health.trouble, Some(Trouble::Silent));
+        bench.health.opened(Micros(bench.now), &bench.counters, None);
+        assert_eq!(bench.look(), Vec::<String>::new());
     }
 
     #[test]

@@ -345,16 +345,22 @@ impl<T: Talk> SerialSource<T> {
                 self.bell.heard();
             }
             self.desk.push_held();
-            self.look();
+            // An absent port has been told of; that nothing comes from it needs no word.
+            self.note_stall();
         }
     }
 
     fn look(&mut self) {
-        let (stalled, remarks) = self.health.look(SystemClock.now(), &self.desk.counters);
-        self.desk.counters.stalled.store(u64::from(stalled), Ordering::Relaxed);
+        let remarks = self.health.look(SystemClock.now(), &self.desk.counters);
         for remark in remarks {
             log::log!(remark.level, "{}", remark.words);
         }
+        self.note_stall();
+    }
+
+    fn note_stall(&self) {
+        let stalled = self.health.is_stalled(SystemClock.now());
+        self.desk.counters.stalled.store(u64::from(stalled), Ordering::Relaxed);
     }
 
     fn serve(&mut self, tty: &Tty) -> Ended {
