@@ -214,24 +214,22 @@ impl Health {
                 now.since(self.heard_at).as_secs_f64()
             ),
             Trouble::WrongBaud => format!(
-                "the driver counts {} framing and {} parity errors in {bytes} bytes; the sender most likely runs at another rate or parity than {} baud: try `lineside listen {} --guess`",
+                "the driver counts {} framing and {} parity errors in {bytes} bytes; the sender most likely runs at another rate or parity than {} baud",
                 self.seen.framing - self.good.framing,
                 self.seen.parity - self.good.parity,
-                self.baud,
-                self.port
+                self.baud
             ),
             Trouble::Endless => format!(
-                "a frame did not end within max_frame_bytes = {}; a longer frame needs a higher limit, otherwise baud ({}) or framing is wrong: try `lineside listen {} --guess`",
-                self.max_frame_bytes, self.baud, self.port
+                "a frame did not end within max_frame_bytes = {}; a longer frame needs a higher limit, otherwise baud ({}) or framing is wrong",
+                self.max_frame_bytes, self.baud
             ),
             Trouble::OnlyDelimiters => format!(
-                "{bytes} bytes came and no frame in them, only delimiters or less; is the sensor's framing ours?"
+                "{bytes} bytes came and no frame ended in them: only delimiters, or a frame without an end; is the sensor's framing ours?"
             ),
             Trouble::Garbage => format!(
-                "{bytes} bytes came and no frame among them ({} damaged ones); wrong baud ({}), framing or crc: try `lineside listen {} --guess`",
+                "{bytes} bytes came and no frame among them ({} damaged ones); wrong baud ({}), framing or crc",
                 self.seen.bad - self.good.bad,
-                self.baud,
-                self.port
+                self.baud
             ),
         }
     }
