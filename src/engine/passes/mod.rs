@@ -5,8 +5,8 @@
 
 mod fence;
 mod stateless;
-mod strided_softmax;
 mod univariate_gru;
+mod unmoved;
 
 use tract_core::prelude::{TractResult, TypedModel};
 
@@ -23,7 +23,7 @@ pub(super) fn necessary(mut model: TypedModel) -> TractResult<TypedModel> {
     // First: what a run carries over decides which loops decluttering may unroll.
     stateless::apply(&mut model);
     univariate_gru::apply(&mut model)?;
-    strided_softmax::apply(&mut model)?;
+    unmoved::apply(&mut model)?;
     fence::apply(&mut model)?;
     Ok(model)
 }

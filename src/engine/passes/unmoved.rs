@@ -1,0 +1,101 @@
+//! Operators over which tract moves what may not be moved, each with a fence behind it.
+//!
+//! - **Softmax.** tract moves a slice with a step (`Downsample`, which a convolution with a stride
+//!   becomes as well) in front of whatever keeps the axis, and counts Softmax among that (0.23.9):
+//!   `softmax(x)[::2]` becomes `softmax(x[::2])`. Random graphs, seeds 558 and 1000447. Goes when
+//!   tract asks Softmax for its own axes.
+//! - **Expand.** Spread along the axis that a product sums over, it is dropped, and one element is
+//!   summed instead of all (0.23.9). Random graphs, seeds 1000011 and 1000036. Goes when tract's
+//!   products keep the length of a summed axis.
+
+use tract_core::ops::array::{MultiBroadcastTo, StridedSlice};
+use tract_core::ops::cnn::Conv;
+use tract_core::ops::downsample::Downsample;
+use tract_core::ops::einsum::EinSum;
+use tract_core::ops::nn::Softmax;
+use tract_core::prelude::{TractResult, TypedModel};
+
+use super::fence;
+
+/// Fences every such operator of the outer graph.
+pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
+    // A slice or a stride becomes a `Downsample` only while the graph is decluttered.
+    let steps = model
+        .nodes()
+        .iter()
+        .any(|node| node.op_is::<StridedSlice>() || node.op_is::<Downsample>() || node.op_is::<Conv>());
+    let sums = model.nodes().iter().any(|node| node.op_is::<EinSum>() || node.op_is::<Conv>());
+    for id in 0..model.nodes().len() {
+        let node = model.node(id);
+        if (steps && node.op_is::<Softmax>()) || (sums && node.op_is::<MultiBroadcastTo>()) {
+            fence::behind(model, id)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::{Attribute, Sample};
+
+    fn every(step: i64, operator: &str) -> Vec<f32> {
+        let (from, to) = if step > 0 { (0, i64::MAX) } else { (-1, i64::MIN) };
+        let sample = Sample::default()
+            .input("x", DataType::F32, &[1, 4])
+            .integers("from", &[from])
+            .integers("to", &[to])
+            .integers("axis", &[1])
+            .integers("step", &[step])
+            .node(operator, &["x"], &["p"], &[Attribute::Int("axis", 1)])
+            .node("Neg", &["p"], &["n"], &[])
+            .node("Slice", &["n", "from", "to", "axis", "step"], &["y"], &[])
+            .output("y");
+        let input = Tensor::f32(&[1, 4], vec![0.0, 1.0, 2.0, 3.0]);
+        sample.model().session().run(&[&input]).unwrap()[0].as_f32().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_slice_with_a_step_takes_from_the_softmax_of_all() {
+        let powers = [0.0_f32, 1.0, 2.0, 3.0].map(f32::exp);
+        let sum: f32 = powers.iter().sum();
+        let near = |ours: Vec<f32>, theirs: &[f32]| {
+            assert_eq!(ours.len(), theirs.len());
+            assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-5), "{ours:?}, not {theirs:?}");
+        };
+        near(every(2, "Softmax"), &[-powers[0] / sum, -powers[2] / sum]);
+        near(every(-3, "Softmax"), &[-powers[3] / sum, -powers[0] / sum]);
+        near(every(2, "LogSoftmax"), &[sum.ln(), sum.ln() - 2.0]);
+    }
+
+    #[test]
+    fn a_convolution_with_a_stride_sees_the_softmax_of_all() {
+        let sample = Sample::default()
+            .input("x", DataType::F32, &[1, 1, 4])
+            .weights("w", &[1, 1, 1], &[1.0])
+            .node("Softmax", &["x"], &["p"], &[Attribute::Int("axis", 2)])
+            .node("Conv", &["p", "w"], &["all"], &[])
+            .integers("from", &[0])
+            .integers("to", &[i64::MAX])
+            .integers("axis", &[2])
+            .integers("step", &[2])
+            .node("Slice", &["all", "from", "to", "axis", "step"], &["y"], &[])
+            .output("y");
+        let input = Tensor::f32(&[1, 1, 4], vec![0.0; 4]);
+        let answer = sample.model().session().run(&[&input]).unwrap();
+        assert_eq!(answer[0].as_f32(), Some(&[0.25, 0.25][..]));
+    }
+
+    #[test]
+    fn an_expanded_axis_is_summed_over_its_whole_length() {
+        let sample = Sample::default()
+            .input("x", DataType::F32, &[1])
+            .integers("shape", &[3])
+            .weights("w", &[3, 2], &[1.0, 10.0, 2.0, 20.0, 3.0, 30.0])
+            .node("Expand", &["x", "shape"], &["wide"], &[])
+            .node("MatMul", &["wide", "w"], &["y"], &[])
+            .output("y");
+        let answer = sample.model().session().run(&[&Tensor::f32(&[1], vec![2.0])]).unwrap();
+        assert_eq!(answer[0].as_f32(), Some(&[12.0, 120.0][..]));
+    }
+}
