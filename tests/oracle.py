@@ -199,7 +199,7 @@ def rows(card, session, out, source):
 
 
 def golden(card, session, folder):
-    cases = sorted((folder / "golden").iterdir())
+    cases = sorted(case for case in (folder / "golden").iterdir() if case.is_dir())
     assert cases, f"{folder}: no golden cases"
     for case in cases:
         feed = {port.name: np.load(case / f"input-{i}.npy") for i, port in enumerate(session.get_inputs())}

@@ -99,7 +99,7 @@ impl Reader {
         };
         let first = self.buffer[0];
         let kind = first >> 4;
-        if !self.is_expected(kind, remaining) {
+        if !self.is_expected(first, remaining) {
             return Err(WireError::Unexpected { kind, bytes: remaining });
         }
         if kind == PUBLISH && remaining > self.max_payload {
@@ -163,10 +163,12 @@ impl Reader {
         Ok(Header::Oversize(oversize, header_bytes + named_bytes + passed))
     }
 
-    /// Whether a server sends packets of this type and remaining length (§3), before they have come.
-    fn is_expected(&self, kind: u8, remaining: usize) -> bool {
-        match (kind, self.protocol) {
+    /// Whether a server sends packets that begin like this (§3), before they have come. But for PUBLISH
+    /// the flags beside the type are zero (§2.2.2).
+    fn is_expected(&self, first: u8, remaining: usize) -> bool {
+        match (first >> 4, self.protocol) {
             (PUBLISH, _) => true,
+            _ if first & 0x0f != 0 => false,
             // CONNACK, PUBACK
             (2 | 4, Protocol::V3_1_1) => remaining == 2,
             (2 | 4, Protocol::V5) => (2..=LONGEST_ANSWER).contains(&remaining),

@@ -207,8 +207,8 @@ pub(crate) fn total() -> Model {
 const QUARTERS: &str = "[output]\nkind = \"classification\"\ntensor = \"scores\"\nactivation = \"none\"\n\
                         labels = [\"q0\", \"q1\", \"q2\", \"q3\"]\npass = [\"q0\", \"q1\", \"q2\"]\n";
 
-/// One label for each of x = 0, 1, 2, 3. Any other x divides whole numbers by 0: the engine's operator
-/// panics.
+/// One label for each of x = 0, 1, 2, 3. Any other x divides whole numbers by 0: the engine returns an
+/// error or panics.
 pub(crate) fn brittle() -> Model {
     Model {
         name: "brittle",

@@ -64,7 +64,9 @@ fn registers_of_pymodbus_units_become_predictions_round_after_round() {
     site.client.wait_for(&result("meters"), SOON, |message| is_near(&message.json(), expected(40.0)));
 
     let stats = bus(&mut site, |bus| bus["rounds"].as_u64() > Some(10));
-    assert_eq!(stats["requests"], stats["replies"], "{stats}");
+    // One may be under way while `stats` are taken.
+    let unanswered = stats["requests"].as_u64().unwrap() - stats["replies"].as_u64().unwrap();
+    assert!(unanswered <= 1, "{stats}");
     assert_eq!((&stats["values_missing"], &stats["stray_bytes"]), (&json!(0), &json!(0)), "{stats}");
     assert!(site.client.heard(&error("meters")).is_empty());
 }
