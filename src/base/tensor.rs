@@ -3,6 +3,7 @@
 //! Row-major. Not here: arithmetic; the engine converts to its own tensors at its door.
 
 use alloc::string::String;
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 

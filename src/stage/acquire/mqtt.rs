@@ -73,7 +73,7 @@ enum Subscription {
     },
 }
 
-/// The intake connection's side of a [`link::Link`].
+/// The intake connection's side of a [`Link`](crate::mqtt::link::Link).
 pub struct MqttSource {
     client_id: String,
     routes: Vec<Route>,

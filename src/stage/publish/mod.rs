@@ -112,7 +112,7 @@ enum UnderWay {
     Availability(Availability),
 }
 
-/// The publishing connection's side of a [`link::Link`].
+/// The publishing connection's side of a [`Link`](crate::mqtt::link::Link).
 pub struct Outlet {
     /// The intake's client id with `-out`.
     client_id: String,
