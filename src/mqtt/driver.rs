@@ -187,9 +187,12 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
             self.settings.counters.turns.bump();
             let now = self.clock.now();
             // What is left from the last read comes first: it may have waited for room downstream.
-            while self.link.role.takes_more()
-                && let Some(incoming) = reader.next_packet()?
-            {
+            let mut is_drained = false;
+            while self.link.role.takes_more() {
+                let Some(incoming) = reader.next_packet()? else {
+                    is_drained = true;
+                    break;
+                };
                 self.link.received(now, incoming, &mut out)?;
             }
             if self.link.is_up() && !was_up {
@@ -205,6 +208,10 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                 return self.say_goodbye(&mut to).await;
             }
             let reads = self.link.role.takes_more();
+            if reads && !is_drained && out.len() < OUT_BYTES {
+                // The role has found room meanwhile, and no byte need come for what is in our buffer.
+                continue;
+            }
             if !reads {
                 self.link.not_reading(now);
             }
