@@ -76,8 +76,8 @@ struct Contestant<'a> {
 }
 
 impl Contestant<'_> {
-    /// Offers `rate` for `duration`. True: held.
-    fn holds(&self, rate: f64, duration: Duration) -> bool {
+    /// Offers `rate` for `duration`. 1: held; else the share that was answered in time.
+    fn held_share(&self, rate: f64, duration: Duration) -> f64 {
         static TRIAL: AtomicU64 = AtomicU64::new(0);
         let trial = format!("trial{}-", TRIAL.fetch_add(1, Ordering::Relaxed));
         let frames = |n: usize| frame(&trial, n);
@@ -104,12 +104,11 @@ impl Contestant<'_> {
         while answered() < sent && Instant::now() < patience {
             std::thread::sleep(Duration::from_millis(5));
         }
-        let held = answered() == sent && !late_sender;
+        let in_time = answered();
         eprintln!(
-            "  {:<11} {rate:>8.0} frames/s for {:>2.0} s: {} of {sent} answered in time{}",
+            "  {:<11} {rate:>8.0} frames/s for {:>2.0} s: {in_time} of {sent} answered in time{}",
             self.topic,
             duration.as_secs_f64(),
-            answered(),
             if late_sender { ", the sender itself fell behind" } else { "" },
         );
         // What was not held drains before the next trial. An overloaded peer may be silent for long.
@@ -120,7 +119,12 @@ impl Contestant<'_> {
                 (seen, progress) = (answered(), Instant::now());
             }
         }
-        held
+        let share = in_time as f64 / sent as f64;
+        if late_sender { share.min(0.99) } else { share }
+    }
+
+    fn holds(&self, rate: f64, duration: Duration) -> bool {
+        self.held_share(rate, duration) >= 1.0
     }
 
     /// The highest rate held over `duration`, to within a few per cent.
@@ -136,11 +140,14 @@ impl Contestant<'_> {
             let middle = (low + high) / 2.0;
             if self.holds(middle, trial) { low = middle } else { high = middle }
         }
-        // The short trials flatter: step down until the full time is held.
-        while !self.holds(low, duration) {
-            low *= 0.93;
+        // The short trials flatter: step down, to what was answered and below, until the full time is held.
+        loop {
+            let share = self.held_share(low, duration);
+            if share >= 1.0 {
+                return low;
+            }
+            low *= share.min(0.95);
         }
-        low
     }
 }
 

@@ -101,14 +101,19 @@ impl Hub {
 }
 
 impl Shared {
-    /// One connection until it ends.
-    fn serve(&self, mut stream: TcpStream) {
+    /// One connection until it ends, and its subscriptions with it.
+    fn serve(&self, stream: TcpStream) {
         stream.set_nodelay(true).expect("TCP knows nodelay");
         let writer = Arc::new(Mutex::new(stream.try_clone().expect("a socket can be shared")));
+        self.converse(stream, &writer);
+        lock(&self.subscribers).retain(|_, subscriber| !Arc::ptr_eq(subscriber, &writer));
+    }
+
+    fn converse(&self, mut stream: TcpStream, writer: &Arc<Mutex<TcpStream>>) {
         let (mut held, mut answers) = (Vec::new(), Vec::new());
         while read_some(&mut stream, &mut held) {
-            whole_packets(&mut held, |kind, body| self.received(kind, body, &writer, &mut answers));
-            if !answers.is_empty() && lock(&writer).write_all(&answers).is_err() {
+            whole_packets(&mut held, |kind, body| self.received(kind, body, writer, &mut answers));
+            if !answers.is_empty() && lock(writer).write_all(&answers).is_err() {
                 return;
             }
             answers.clear();
