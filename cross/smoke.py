@@ -73,7 +73,7 @@ def readings():
     folder = MODELS / "machine-failure"
     card = tomllib.loads((folder / "model.toml").read_text())
     labels = card["output"]["labels"]
-    for case in sorted((folder / "golden").iterdir()):
+    for case in sorted(entry for entry in (folder / "golden").iterdir() if entry.is_dir()):
         scaled = npy(case / "input-0.npy")
         reading = {
             column["name"]: value * column["std"] + column["mean"]
@@ -301,20 +301,71 @@ def tls_round_trip(device, broker, listener):
     device.stop()
 
 
+def cobs(body):
+    """A body in a frame of FORMAT.md: a sequence number would stand first, a CRC-16/IBM-3740 stands last."""
+    crc = 0xFFFF
+    for byte in body:
+        crc ^= byte << 8
+        for _ in range(8):
+            crc = (crc << 1) ^ (0x1021 if crc & 0x8000 else 0)
+        crc &= 0xFFFF
+    stuffed = bytearray()
+    for part in (body + crc.to_bytes(2, "big")).split(b"\0"):
+        while len(part) >= 254:
+            stuffed += b"\xff" + part[:254]
+            part = part[254:]
+        stuffed += bytes([len(part) + 1]) + part
+    return bytes(stuffed) + b"\0"
+
+
+def serial_frames(device, broker, listener):
+    """A sensor on a wire: a pty, COBS frames with a checksum, one of them damaged."""
+    ours, theirs = os.openpty()
+    port = os.ttyname(theirs)
+    more = (
+        f'[[pipeline]]\nname = "wire"\nmodel = "machine-failure"\ndecode = {{ format = "json", id_field = "id" }}\n'
+        f'source = {{ kind = "serial", port = "{port}", framing = "cobs", crc = "crc16_ibm_3740" }}\n'
+    )
+    listener.seen.clear()
+    device.start(device.config("serial", f"mqtt://127.0.0.1:{broker.port}", pipelines=(), more=more))
+    wait_for("the daemon to be online", lambda: listener.availability() == "online")
+    wait_for("the port to be open", lambda: port in device.log(), 30)
+    cases = list(readings())
+    frames = [cobs(json.dumps({"id": case, **reading}).encode()) for case, reading, _ in cases]
+    damaged = bytearray(frames[0])
+    damaged[10] ^= 1
+    os.write(ours, b"".join([frames[0], damaged, *frames[1:]]))
+    wait_for("the frames on the wire to be answered", lambda: len(listener.predictions("wire")) >= len(cases))
+    wanted = {case: scores for case, _, scores in cases}
+    answers = listener.predictions("wire")
+    check(
+        len(answers) == len(cases) and all(right(a, wanted[a["source"]["frame_id"]]) for a in answers),
+        f"{len(cases)} frames on a serial line, rightly answered; a damaged one between them is not",
+    )
+    device.stop()
+    os.close(ours)
+    os.close(theirs)
+
+
 def drain(device, broker, listener):
     """SIGTERM in the middle of a burst: what was taken is answered, the rest stays with the broker."""
-    frames = 300
+    frames = 3000
     config = device.config("drain", f"mqtt://127.0.0.1:{broker.port}", pipelines=("failure",))
     listener.seen.clear()
     device.start(config)
     wait_for("the daemon to be online", lambda: listener.availability() == "online")
     _, reading, _ = next(readings())
-    broker.publish("machine/m3/state", *[json.dumps({"id": str(n), **reading}) for n in range(frames)])
+    lines = [json.dumps({"id": str(n), **reading}) for n in range(frames)]
+    burst = threading.Thread(target=broker.publish, args=("machine/m3/state", *lines))
+    burst.start()
     wait_for("the first answer", lambda: listener.predictions("failure"))
     took = device.stop()
+    burst.join()
     answered = len({a["source"]["frame_id"] for a in listener.predictions("failure")})
     check("every frame that was taken is settled" in device.log(), f"SIGTERM under load: stopped in order after {took:.1f} s")
+    listener.seen = [(topic, payload) for topic, payload in listener.seen if not topic.endswith("/availability")]
     device.start(config)
+    wait_for("the daemon to be online again", lambda: listener.availability() == "online")
     everything = lambda: {a["source"]["frame_id"] for a in listener.predictions("failure")} == set(map(str, range(frames)))
     wait_for("the rest to be answered after a restart", everything)
     check(True, f"{answered} of {frames} frames answered before the stop, the others after the next start")
@@ -339,6 +390,7 @@ def main():
         at_the_end.callback(listener.stop)
         fifty_frames(device, broker, listener)
         tls_round_trip(device, broker, listener)
+        serial_frames(device, broker, listener)
         drain(device, broker, listener)
     print(f"smoke: {checks} checks hold, {time.monotonic() - begun:.0f} s")
 
