@@ -6,6 +6,7 @@
 //! byte then costs one frame. Overhead: one byte, one more for each 254 without a zero, and the zero.
 
 use super::checksum::{Checksum, LONGEST_BYTES};
+use super::held::Held;
 use super::{Deframe, EncodeError, Step, WireError};
 
 /// Bytes that `encode` needs at most for `body` bytes, checksum included in the count.
@@ -40,14 +41,11 @@ pub fn encode(body: &[u8], checksum: &impl Checksum, out: &mut [u8]) -> Result<u
     Ok(at + 1)
 }
 
-/// Decodes as bytes come; `buf` holds the longest body with its checksum.
+/// Decodes as bytes come; the buffer holds the longest body with its checksum.
 #[derive(Debug)]
 pub struct Deframer<C, B> {
-    checksum: C,
-    buf: B,
+    held: Held<C, B>,
     state: State,
-    /// Bytes decoded so far.
-    len: usize,
     /// Bytes of this run that are still to come.
     run: u8,
     /// A zero stands between this run and the next.
@@ -69,38 +67,24 @@ enum State {
 impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframer<C, B> {
     /// A receiver of frames with `checksum`, at most as long as `buf`.
     pub const fn new(checksum: C, buf: B) -> Self {
-        Self { checksum, buf, state: State::Between, len: 0, run: 0, zero_after: false, taken: 0, began: 0 }
+        let held = Held::new(checksum, buf);
+        Self { held, state: State::Between, run: 0, zero_after: false, taken: 0, began: 0 }
     }
 
     /// Appends decoded bytes; what does not fit makes the frame a lost one.
     fn append(&mut self, bytes: &[u8]) {
-        let end = self.len + bytes.len();
-        match self.buf.as_mut().get_mut(self.len..end) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len = end;
-            }
-            None => {
-                self.state = State::Skipping(WireError::Overlong { capacity: self.buf.as_ref().len() });
-            }
+        if let Err(why) = self.held.append(bytes) {
+            self.state = State::Skipping(why);
         }
     }
 
-    /// The frame's zero came.
+    /// The frame's zero came: the bytes of its body.
     fn finish(&mut self) -> Result<usize, WireError> {
-        let state = core::mem::replace(&mut self.state, State::Between);
-        if let State::Skipping(why) = state {
-            return Err(why);
+        match core::mem::replace(&mut self.state, State::Between) {
+            State::Skipping(why) => Err(why),
+            State::Inside | State::Between if self.run > 0 => Err(WireError::Malformed),
+            State::Inside | State::Between => self.held.end(),
         }
-        if self.run > 0 {
-            return Err(WireError::Malformed);
-        }
-        let bytes = self.len;
-        let Some(body) = bytes.checked_sub(self.checksum.bytes()) else {
-            return Err(WireError::Short { bytes });
-        };
-        let (covered, sum) = self.buf.as_ref()[..bytes].split_at(body);
-        if self.checksum.holds(covered, sum) { Ok(body) } else { Err(WireError::Checksum { bytes }) }
     }
 }
 
@@ -115,12 +99,13 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
                     continue;
                 }
                 return match self.finish() {
-                    Ok(body) => Step::Frame { body: &self.buf.as_ref()[..body], began: self.began, rest },
+                    Ok(body) => Step::Frame { body: self.held.body(body), began: self.began, rest },
                     Err(why) => Step::Bad { why, rest },
                 };
             }
             if self.state == State::Between {
-                (self.state, self.len, self.run, self.zero_after) = (State::Inside, 0, 0, false);
+                self.held.clear();
+                (self.state, self.run, self.zero_after) = (State::Inside, 0, false);
                 self.began = self.taken;
             }
             let used = if self.state != State::Inside {

@@ -12,6 +12,7 @@
 
 pub mod checksum;
 pub mod cobs;
+mod held;
 pub mod line;
 pub mod packet;
 pub mod sequence;

@@ -4,6 +4,7 @@
 //! passed over. [`encode`] puts 0xC0 in front as well, as the RFC advises: one bad byte costs one frame.
 
 use super::checksum::{Checksum, LONGEST_BYTES};
+use super::held::Held;
 use super::{Deframe, EncodeError, Step, WireError, Writer};
 
 const END: u8 = 0xc0;
@@ -34,57 +35,47 @@ pub fn encode(body: &[u8], checksum: &impl Checksum, out: &mut [u8]) -> Result<u
     Ok(out.at)
 }
 
-/// Decodes as bytes come; `buf` holds the longest body with its checksum.
+/// Decodes as bytes come; the buffer holds the longest body with its checksum.
 #[derive(Debug)]
 pub struct Deframer<C, B> {
-    checksum: C,
-    buf: B,
+    held: Held<C, B>,
     state: State,
-    len: usize,
+    /// Bytes of the stream taken so far; wraps.
     taken: u32,
     began: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
+    /// Between two frames.
     Between,
     Inside,
     /// After 0xDB.
     Escaped,
+    /// The frame is lost; its 0xC0 ends it.
     Skipping(WireError),
 }
 
 impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframer<C, B> {
     /// A receiver of frames with `checksum`, at most as long as `buf`.
     pub const fn new(checksum: C, buf: B) -> Self {
-        Self { checksum, buf, state: State::Between, len: 0, taken: 0, began: 0 }
+        Self { held: Held::new(checksum, buf), state: State::Between, taken: 0, began: 0 }
     }
 
+    /// Appends decoded bytes; what does not fit makes the frame a lost one.
     fn append(&mut self, bytes: &[u8]) {
-        let end = self.len + bytes.len();
-        match self.buf.as_mut().get_mut(self.len..end) {
-            Some(room) => {
-                room.copy_from_slice(bytes);
-                self.len = end;
-            }
-            None => {
-                self.state = State::Skipping(WireError::Overlong { capacity: self.buf.as_ref().len() });
-            }
+        if let Err(why) = self.held.append(bytes) {
+            self.state = State::Skipping(why);
         }
     }
 
+    /// The frame's 0xC0 came: the bytes of its body.
     fn finish(&mut self) -> Result<usize, WireError> {
         match core::mem::replace(&mut self.state, State::Between) {
-            State::Skipping(why) => return Err(why),
-            State::Escaped => return Err(WireError::Malformed),
-            State::Inside | State::Between => {}
+            State::Skipping(why) => Err(why),
+            State::Escaped => Err(WireError::Malformed),
+            State::Inside | State::Between => self.held.end(),
         }
-        let bytes = self.len;
-        let Some(body) = bytes.checked_sub(self.checksum.bytes()) else {
-            return Err(WireError::Short { bytes });
-        };
-        let (covered, sum) = self.buf.as_ref()[..bytes].split_at(body);
-        if self.checksum.holds(covered, sum) { Ok(body) } else { Err(WireError::Checksum { bytes }) }
     }
 }
 
@@ -99,12 +90,13 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
                     continue;
                 }
                 return match self.finish() {
-                    Ok(body) => Step::Frame { body: &self.buf.as_ref()[..body], began: self.began, rest },
+                    Ok(body) => Step::Frame { body: self.held.body(body), began: self.began, rest },
                     Err(why) => Step::Bad { why, rest },
                 };
             }
             if self.state == State::Between {
-                (self.state, self.len, self.began) = (State::Inside, 0, self.taken);
+                self.held.clear();
+                (self.state, self.began) = (State::Inside, self.taken);
             }
             let used = match self.state {
                 State::Escaped => {
