@@ -185,16 +185,15 @@ impl Health {
         if !self.expects_frames {
             return None;
         }
-        if seen.overlong > good.overlong
-            || bytes > 2 * self.max_frame_bytes as u64 + BYTES_WITHOUT_FRAME
-                && bad == 0
-                && seen.stray == good.stray
+        // In noise some frames are overlong too; of a sender of long ones all are.
+        if 2 * (seen.overlong - good.overlong) > bad {
+            return Some(Trouble::Endless);
+        }
+        if bytes > 2 * self.max_frame_bytes as u64 + BYTES_WITHOUT_FRAME
+            && bad == 0
+            && seen.stray == good.stray
         {
-            return Some(if seen.overlong > good.overlong {
-                Trouble::Endless
-            } else {
-                Trouble::OnlyDelimiters
-            });
+            return Some(Trouble::OnlyDelimiters);
         }
         if bad > BAD_IN_A_ROW
             || (bad > 0 || seen.stray > good.stray)
@@ -331,6 +330,15 @@ mod tests {
         bench.counters.bytes.add(1_000);
         bench.counters.bad(BadBytes::Overlong).bump();
         assert!(bench.look()[0].contains("did not end within max_frame_bytes = 64"));
+    }
+
+    #[test]
+    fn noise_in_which_some_frames_are_overlong_is_noise() {
+        let mut bench = Bench::new(None);
+        bench.counters.bytes.add(4_000);
+        bench.counters.bad(BadBytes::Overlong).add(2);
+        bench.counters.bad(BadBytes::Malformed).add(14);
+        assert!(bench.look()[0].contains("no frame among them (16 damaged ones)"));
     }
 
     #[test]
