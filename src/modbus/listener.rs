@@ -131,7 +131,7 @@ impl Listener {
     fn take_whole(&mut self, now: Micros, is_over: bool, tell: &mut impl FnMut(Event<'_>)) {
         // What is full and undecided will not be decided by waiting.
         while !self.held.is_empty() {
-            let used = match self.start() {
+            let used = match self.start(is_over) {
                 Start::Unfinished if !is_over && !self.held.is_full() => return,
                 // A function that we do not know has no length that we know: a silence tells it.
                 Start::Unfinished | Start::Nothing if is_over && is_sealed(&self.held) => self.held.len(),
@@ -156,14 +156,15 @@ impl Listener {
         }
     }
 
-    /// The first that fits, in an order that does not depend on how the bytes were portioned.
-    fn start(&self) -> Start {
+    /// The first that fits, in an order that does not depend on how the bytes were portioned. `is_over`: an
+    /// answer that is not whole will not become whole, and what looks like one may be the next request.
+    fn start(&self, is_over: bool) -> Start {
         let bytes = &self.held[..];
         if let Some((asked, _)) = &self.asked {
             if let Some((_, len)) = asked.answer_at_start(bytes) {
                 return Start::Answer(len);
             }
-            if asked.is_unfinished(bytes) {
+            if !is_over && asked.is_unfinished(bytes) {
                 return Start::Unfinished;
             }
         }
