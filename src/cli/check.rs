@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Exit, Failure};
 use crate::base::words::{in_words, mib};
-use crate::config::{Board, Card, Complaint, Config, ConfigError, ThisMachine, World, agree};
+use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, World, agree};
 use crate::daemon::boot::{self, Verified};
 use crate::daemon::ceiling::Ceiling;
 use crate::engine;
@@ -68,6 +68,9 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let Some(config) = &config {
         complaints.extend(certificates(config, &text));
         complaints.extend(outbox_folder(config, &text));
+        // A port that this machine has need not stand in its board's file.
+        let is_there = |port: &str| args.board.is_none() && Path::new(port).exists();
+        complaints.extend(ports_of_other_boards(config, &text, is_there));
     }
     // What `run` would compute with; a supposed board's kernels may not exist on this machine.
     if let (None, Some(config)) = (&args.board, &config)
@@ -150,6 +153,25 @@ fn too_big(config: &Config, ceiling: &Ceiling, text: &str) -> Option<Complaint> 
         mib(budget)
     );
     Some(agree::at_key(&config.file, text, &["device", "board"], message))
+}
+
+/// Ports that the board does not have, but for those that are there all the same.
+fn ports_of_other_boards(config: &Config, text: &str, is_there: impl Fn(&str) -> bool) -> Vec<Complaint> {
+    let mut complaints = Vec::new();
+    for (index, pipeline) in config.pipelines.iter().enumerate() {
+        let read = match &pipeline.source.kind {
+            SourceKind::Serial(serial) => Some(("source", &serial.port)),
+            SourceKind::Mqtt { .. } => None,
+        };
+        let written = pipeline.write_back.as_ref().map(|write_back| ("write_back", &write_back.port));
+        let written = written.filter(|(_, port)| read.is_none_or(|(_, read)| read != *port));
+        for (table, port) in [read, written].into_iter().flatten() {
+            if let Some(message) = config.device.board.lacks_port(port).filter(|_| !is_there(port)) {
+                complaints.push(agree::at(&config.file, text, index, &[table, "port"], message));
+            }
+        }
+    }
+    complaints
 }
 
 /// What models could be read and verified, by folder.
@@ -368,6 +390,25 @@ mod tests {
         let config = CONFIG.replace("mqtt://[::1]\"", "mqtts://b\"\nca_file = \"none.pem\"");
         let found = check(&config, None);
         assert!(found[1].starts_with("l.toml:5:11: ca_file none.pem cannot be read"), "{found:?}");
+    }
+
+    #[test]
+    fn a_port_that_the_board_lacks_is_told_at_its_key_unless_it_is_there() {
+        let config = CONFIG.replace("id = \"d\"", "id = \"d\"\nboard = \"raspberry-pi-4\"").replace(
+            "{ kind = \"mqtt\", topic = \"in\" }",
+            "{ kind = \"serial\", port = \"/dev/ttyS1\", framing = \"line\" }",
+        ) + "write_back = { as = \"line\", port = \"/dev/ttymxc0\", text = \"{verdict}\" }\n";
+        let read = Config::parse(&config, Path::new("l.toml"), &|_: &str| None).unwrap();
+        let found: Vec<String> =
+            ports_of_other_boards(&read, &config, |_| false).iter().map(ToString::to_string).collect();
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("l.toml:9:36: the board raspberry-pi-4 has no /dev/ttyS1"), "{found:?}");
+        assert!(found[0].contains("did you mean /dev/ttyS0?"), "{found:?}");
+        assert!(found[1].contains("no /dev/ttymxc0"), "{found:?}");
+        assert!(ports_of_other_boards(&read, &config, |_| true).is_empty());
+        let other = config.replace("raspberry-pi-4", "generic");
+        let read = Config::parse(&other, Path::new("l.toml"), &|_: &str| None).unwrap();
+        assert!(ports_of_other_boards(&read, &other, |_| false).is_empty());
     }
 
     #[test]

@@ -200,10 +200,16 @@ impl Board {
             return None;
         }
         let devices: Vec<&str> = self.serial.iter().map(|known| known.device.as_str()).collect();
-        let near = nearest(port, &devices).map_or(String::new(), |near| format!("; did you mean {near}?"));
+        let near = nearest(port, &devices).map_or(";".into(), |near| format!("; did you mean {near}?"));
         let ports: Vec<String> =
             self.serial.iter().map(|known| format!("{} ({})", known.device, known.name)).collect();
-        Some(format!("the board {} has no {port}{near} It has {}", self.name, ports.join(", ")))
+        Some(format!(
+            "the board {} has no {port}{near} it has {}; one that is added goes into boards/{}.toml beside the \
+             configuration",
+            self.name,
+            ports.join(", "),
+            self.name
+        ))
     }
 }
 
