@@ -43,8 +43,19 @@ impl Daemon {
 
     /// The same with these environment variables.
     pub(crate) fn spawn_with(config: &Path, environment: &[(&str, &str)]) -> Self {
+        Self::command(Command::new(env!("CARGO_BIN_EXE_lineside")), config, environment)
+    }
+
+    /// The same by a program that becomes it: `setpriv`, with arguments.
+    pub(crate) fn spawn_under(program: &[&str], config: &Path) -> Self {
+        let mut command = Command::new(program[0]);
+        command.args(&program[1..]).arg(env!("CARGO_BIN_EXE_lineside"));
+        Self::command(command, config, &[])
+    }
+
+    fn command(mut command: Command, config: &Path, environment: &[(&str, &str)]) -> Self {
         let runtime = runtime_directory(config.parent().expect("a configuration lies in a folder"));
-        let mut child = Command::new(env!("CARGO_BIN_EXE_lineside"))
+        let mut child = command
             .args(["run", "-c"])
             .arg(config)
             // Not there: the daemon takes the next best.

@@ -102,3 +102,12 @@ pub(crate) fn wire(folder: &Path, name: &str) -> Wire {
     assert!(is_there.is_some(), "socat made no ptys in {}", folder.display());
     Wire { _socat: socat, here, there }
 }
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        // Before socat ends: its ptys go to whoever asks next, and a name left behind would lead there.
+        for end in [&self.here, &self.there] {
+            let _ = std::fs::remove_file(end);
+        }
+    }
+}

@@ -1,5 +1,5 @@
 //! The binary from outside, among real peers: Debian's mosquitto, the embedded broker, onnxruntime,
-//! pymodbus, a chip in qemu.
+//! pymodbus, pyserial, a chip in qemu.
 //!
 //! One binary for all themes, because linking one is quicker than linking six. Every test ends in
 //! a check on what was *published*; `tests/run` installs what is needed.
@@ -21,4 +21,5 @@ mod notebook;
 mod outbox;
 mod peers;
 mod real_data;
+mod serial;
 mod tls;
