@@ -647,8 +647,8 @@ proptest! {
         prop_assert_eq!(whole.counters.replies.get(), cut.counters.replies.get());
     }
 
-    /// A byte flipped, dropped or inserted: at most its own exchange and the next are lost (beyond what
-    /// 16 bits of CRC let through: the million cases below), and no value is heard that was not said.
+    /// A byte flipped, dropped or inserted: at most its own exchange and the next are lost, and no value is
+    /// heard that was not said. How often what is lost: the million cases below.
     #[test]
     fn a_bad_byte_costs_at_most_two_exchanges(at in 0usize..10_000, what in 0u8..3, byte: u8) {
         let exchanges = conversation(&cycle());
@@ -657,7 +657,7 @@ proptest! {
         ear.hear(&damaged(&clean, at, what, byte));
         ear.wait(Duration::from_millis(900));
         let replies = ear.counters.replies.get();
-        prop_assert!(replies >= 6 * 9 - 3, "{} of 54", replies);
+        prop_assert!(replies >= 6 * 9 - 2, "{} of 54", replies);
         for round in &ear.rounds {
             for (heard, said) in round.iter().zip(ALL) {
                 prop_assert!(heard.is_none() || *heard == said);
