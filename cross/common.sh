@@ -25,11 +25,11 @@ die() {
 }
 usage() { sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"; }
 
-# packages NAME=COMMAND...: installs the Debian package NAME where COMMAND is not found, and says so.
+# packages NAME=COMMAND...: installs the Debian package NAME where COMMAND (or a file) is not found, and says so.
 packages() {
   local missing=() pair
   for pair in "$@"; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v "${pair#*=}" > /dev/null || missing+=("${pair%%=*}")
+    [ -e "${pair#*=}" ] || PATH="$PATH:/usr/sbin:/sbin" command -v "${pair#*=}" > /dev/null || missing+=("${pair%%=*}")
   done
   [ "${#missing[@]}" -gt 0 ] || return 0
   command -v apt-get > /dev/null || die 69 "missing here: ${missing[*]} (names of Debian's packages); install them"
