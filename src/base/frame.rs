@@ -36,6 +36,8 @@ pub struct Carried {
     pub reply_topic: Option<Arc<str>>,
     /// An id of its own, which the payload need not repeat.
     pub frame_id: Option<String>,
+    /// Its number in its sender's count, which wraps and so is no id.
+    pub sequence: Option<u16>,
     /// What its answers carry in turn.
     pub back: Option<Arc<Back>>,
 }

@@ -87,6 +87,8 @@ pub struct Prediction {
     pub origin: Origin,
     /// The id that the frame itself carried.
     pub frame_id: Option<String>,
+    /// The frame's number in its sender's count.
+    pub sequence: Option<u16>,
     /// When the frame came, or the time that it carried itself (`time_field`).
     pub acquired_at: UnixMicros,
     /// When inference ended.

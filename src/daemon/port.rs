@@ -53,6 +53,17 @@ pub fn framing(config: &serial::Framing) -> Framing {
     Framing { kind, crc: config.crc, crc_order: config.crc_order, sequence, max_body_bytes }
 }
 
+/// What bytes that are no frame count as, and how often.
+pub fn counted(why: WireError) -> (BadBytes, u64) {
+    match why {
+        WireError::Checksum { .. } => (BadBytes::Checksum, 1),
+        WireError::Short { .. } => (BadBytes::Short, 1),
+        WireError::Overlong { .. } | WireError::Length { .. } => (BadBytes::Overlong, 1),
+        WireError::Malformed | WireError::BrokenOff { .. } => (BadBytes::Malformed, 1),
+        WireError::Stray { bytes } => (BadBytes::Stray, u64::from(bytes)),
+    }
+}
+
 /// A port, and everybody who reads or writes it.
 pub(super) struct Port {
     pub(super) settings: Settings,
@@ -300,17 +311,11 @@ impl Listener {
                             Continuity::Restarted => counters.sequence_restarts.bump(),
                         }
                     }
-                    hear(Heard { payload, began, sensor });
+                    hear(Heard { payload, began, sensor, sequence: number });
                 }
                 Step::Bad { why, rest } => {
                     input = rest;
-                    let (kind, count) = match why {
-                        WireError::Checksum { .. } => (BadBytes::Checksum, 1),
-                        WireError::Short { .. } => (BadBytes::Short, 1),
-                        WireError::Overlong { .. } | WireError::Length { .. } => (BadBytes::Overlong, 1),
-                        WireError::Malformed | WireError::BrokenOff { .. } => (BadBytes::Malformed, 1),
-                        WireError::Stray { bytes } => (BadBytes::Stray, u64::from(bytes)),
-                    };
+                    let (kind, count) = counted(why);
                     counters.bad(kind).add(count);
                 }
             }

@@ -62,6 +62,8 @@ pub struct Unanswered<'a> {
     pub origin: &'a Origin,
     /// The id that it carried itself, as far as it could be read.
     pub frame_id: Option<&'a str>,
+    /// Its number in its sender's count.
+    pub sequence: Option<u16>,
     /// When it came.
     pub acquired_at: UnixMicros,
     /// When it was given up.
@@ -107,8 +109,8 @@ impl PayloadContext {
         // A class's label and score take some 20 bytes; the rest is under 700 with ordinary names.
         let mut out = Vec::with_capacity(700 + 24 * numbers(&prediction.scored));
         out.extend_from_slice(b"{\"schema\":\"lineside.prediction/1\"");
-        let Prediction { id, origin, frame_id, retained, .. } = prediction;
-        self.head(&mut out, *id, origin, frame_id.as_deref(), *retained);
+        let Prediction { id, origin, frame_id, sequence, retained, .. } = prediction;
+        self.head(&mut out, *id, origin, frame_id.as_deref(), *sequence, *retained);
         text_field(&mut out, "acquired_at", prediction.acquired_at);
         text_field(&mut out, "inferred_at", prediction.inferred_at);
         field(&mut out, "clock_synced", &clock_synced);
@@ -129,8 +131,8 @@ impl PayloadContext {
     pub fn error_json(&self, unanswered: &Unanswered<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(1024);
         out.extend_from_slice(b"{\"schema\":\"lineside.error/1\"");
-        let Unanswered { id, origin, frame_id, retained, .. } = unanswered;
-        self.head(&mut out, *id, origin, *frame_id, *retained);
+        let Unanswered { id, origin, frame_id, sequence, retained, .. } = unanswered;
+        self.head(&mut out, *id, origin, *frame_id, *sequence, *retained);
         text_field(&mut out, "acquired_at", unanswered.acquired_at);
         text_field(&mut out, "failed_at", unanswered.failed_at);
         field(&mut out, "stage", unanswered.reason.stage().as_str());
@@ -146,7 +148,15 @@ impl PayloadContext {
     }
 
     /// `id` to `source`.
-    fn head(&self, out: &mut Vec<u8>, id: FrameId, origin: &Origin, frame_id: Option<&str>, retained: bool) {
+    fn head(
+        &self,
+        out: &mut Vec<u8>,
+        id: FrameId,
+        origin: &Origin,
+        frame_id: Option<&str>,
+        sequence: Option<u16>,
+        retained: bool,
+    ) {
         text_field(out, "id", id);
         out.extend_from_slice(&self.middle);
         json(out, &*origin.name);
@@ -156,6 +166,9 @@ impl PayloadContext {
         }
         if let Some(frame_id) = frame_id {
             field(out, "frame_id", frame_id);
+        }
+        if let Some(sequence) = sequence {
+            field(out, "sequence", &sequence);
         }
         if retained {
             field(out, "retained", &true);
@@ -270,6 +283,7 @@ mod tests {
             id: FrameId(0xabc),
             origin: origin(),
             frame_id: Some("part \"17\"".into()),
+            sequence: None,
             acquired_at: UnixMicros(1_709_251_199_000_001),
             inferred_at: UnixMicros(1_709_251_200_500_000),
             taken_at: Micros(5),
@@ -294,6 +308,7 @@ mod tests {
             id: FrameId(u128::MAX),
             origin,
             frame_id: None,
+            sequence: None,
             acquired_at: UnixMicros(0),
             failed_at: UnixMicros(1),
             reason: Reason::Malformed,
@@ -500,6 +515,14 @@ mod tests {
         let prediction = Prediction { redelivered: true, ..prediction(class()) };
         let value = conforms(PREDICTION_SCHEMA, &context().prediction_json(&prediction, true));
         assert_eq!(value["resent"], true);
+    }
+
+    #[test]
+    fn a_sequence_number_is_told_and_is_no_id() {
+        let prediction = Prediction { sequence: Some(65_535), frame_id: None, ..prediction(class()) };
+        let value = conforms(PREDICTION_SCHEMA, &context().prediction_json(&prediction, true));
+        assert_eq!(value["source"]["sequence"], 65_535);
+        assert_eq!(value["source"].get("frame_id"), None);
     }
 
     #[test]

@@ -147,6 +147,7 @@ mod tests {
             latency: Latency::default(),
             verdict,
             scored,
+            sequence: None,
             retained: false,
             redelivered: false,
         }

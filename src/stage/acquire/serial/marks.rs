@@ -15,19 +15,20 @@ const REMEMBERED: usize = 512;
 
 /// Times of the latest reads. Positions in the stream wrap at 2³².
 #[derive(Debug)]
-pub(super) struct Marks {
+pub struct Marks {
     character_ns: u64,
     end: u32,
     reads: VecDeque<(u32, Micros)>,
 }
 
 impl Marks {
-    pub(super) fn new(character_ns: u64) -> Self {
+    /// A line on which a character takes so long.
+    pub fn new(character_ns: u64) -> Self {
         Self { character_ns, end: 0, reads: VecDeque::new() }
     }
 
     /// A read returned `bytes` at `now`.
-    pub(super) fn read(&mut self, bytes: usize, now: Micros) {
+    pub fn read(&mut self, bytes: usize, now: Micros) {
         if self.reads.len() == REMEMBERED {
             self.reads.pop_front();
         }
@@ -36,7 +37,7 @@ impl Marks {
     }
 
     /// When the byte at `position` came.
-    pub(super) fn time_of(&mut self, position: u32) -> Micros {
+    pub fn time_of(&mut self, position: u32) -> Micros {
         let is_before = |end: u32| (position.wrapping_sub(end) as i32) < 0;
         let Some(read) = self.reads.iter().position(|(end, _)| is_before(*end)) else {
             return self.reads.back().map_or(Micros(0), |(_, now)| *now);

@@ -31,7 +31,7 @@ use crate::config;
 use crate::flow::{Backoff, Receipt, Settlement, Ticket};
 pub use handle::{Bell, PortHandle, pair};
 use health::Health;
-use marks::Marks;
+pub use marks::Marks;
 use tty::Tty;
 
 /// One read. A kernel hands out at most 4096 bytes of a tty at once.
@@ -77,6 +77,8 @@ pub struct Heard<'a> {
     pub began: u32,
     /// Who on this line sent it, where the frame says so.
     pub sensor: Option<u8>,
+    /// Its sequence number, where it has one.
+    pub sequence: Option<u16>,
 }
 
 /// What one pipeline wants of a port.
@@ -169,7 +171,7 @@ impl Desk {
                 identity,
                 acquired_at,
                 taken_at: now,
-                carried: Carried::default(),
+                carried: Carried { sequence: heard.sequence, ..Carried::default() },
             };
             self.intake.count(pipeline, payload.len(), false);
             let arrival = Arrival { frame, too_large: None, ticket: self.ticket() };

@@ -100,7 +100,12 @@ impl Desk {
         self.payload.clear();
         lay_out(&self.registers, values, self.format, &mut self.payload);
         // The round is complete with the byte that came last.
-        hear(Heard { payload: &self.payload, began: self.taken.wrapping_sub(1), sensor: None });
+        hear(Heard {
+            payload: &self.payload,
+            began: self.taken.wrapping_sub(1),
+            sensor: None,
+            sequence: None,
+        });
     }
 
     fn names(&self, registers: &[usize]) -> String {

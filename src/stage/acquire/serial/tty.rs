@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::termios::{
-    ControlModes, InputModes, OptionalActions, SpecialCodeIndex, Termios, ioctl_tiocexcl, tcgetattr,
-    tcsetattr,
+    ControlModes, InputModes, OptionalActions, QueueSelector, SpecialCodeIndex, Termios, ioctl_tiocexcl,
+    tcdrain, tcflush, tcgetattr, tcsetattr,
 };
 
 use super::pattern::{self, NotOne};
@@ -119,7 +119,9 @@ impl Tty {
                     _ => OpenError::Other { path: path.clone(), source },
                 }
             })?;
-        let Ok(mut termios) = tcgetattr(&file) else { return Err(OpenError::NotATty(path)) };
+        if tcgetattr(&file).is_err() {
+            return Err(OpenError::NotATty(path));
+        }
         // Against other careful programs, root's included; and, with the kernel's own lock, against
         // careless ones.
         match file.try_lock() {
@@ -129,23 +131,42 @@ impl Tty {
         }
         ioctl_tiocexcl(&file)
             .map_err(|errno| OpenError::Other { path: path.clone(), source: errno.into() })?;
+        let mut tty = Tty { file, path, notes: Vec::new() };
+        tty.set(line)?;
+        Ok(tty)
+    }
+
+    /// Sets the port up, and notes what the driver makes of it. Closing and opening it again would do as
+    /// well, but restarts a sensor that hangs on the port's DTR line.
+    pub fn set(&mut self, line: &Line) -> Result<(), OpenError> {
         let refused = |what: String| {
-            let path = path.clone();
+            let path = self.path.clone();
             move |errno: Errno| OpenError::Settings { path, what, source: errno.into() }
         };
+        let mut termios = tcgetattr(&self.file).map_err(refused(in_words(line)))?;
         prepare(&mut termios, line).map_err(refused(format!("{} baud", line.baud)))?;
-        tcsetattr(&file, OptionalActions::Now, &termios).map_err(refused(in_words(line)))?;
-        let taken = tcgetattr(&file).map_err(refused(in_words(line)))?;
+        tcsetattr(&self.file, OptionalActions::Now, &termios).map_err(refused(in_words(line)))?;
+        let taken = tcgetattr(&self.file).map_err(refused(in_words(line)))?;
         if line.rs485 {
-            rs485(&file).map_err(|source| OpenError::Settings {
-                path: path.clone(),
+            rs485(&self.file).map_err(|source| OpenError::Settings {
+                path: self.path.clone(),
                 what: "rs485 = true; an adapter that switches its transceiver by itself needs rs485 = false"
                     .into(),
                 source,
             })?;
         }
-        let notes = differences(&termios, &taken);
-        Ok(Tty { file, path, notes })
+        self.notes = differences(&termios, &taken);
+        Ok(())
+    }
+
+    /// Waits until what was written is on the wire.
+    pub fn drain(&self) -> io::Result<()> {
+        Ok(tcdrain(&self.file)?)
+    }
+
+    /// Forgets what came and was not read.
+    pub fn discard(&self) -> io::Result<()> {
+        Ok(tcflush(&self.file, QueueSelector::IFlush)?)
     }
 
     /// The file behind it, to read, write and wait for.
@@ -242,6 +263,19 @@ pub struct LineCounts {
     pub breaks: u32,
     /// Bytes lost in the kernel.
     pub buffer_overrun: u32,
+}
+
+impl LineCounts {
+    /// What was counted since `before`; counters wrap.
+    pub fn since(self, before: LineCounts) -> LineCounts {
+        LineCounts {
+            framing: self.framing.wrapping_sub(before.framing),
+            overrun: self.overrun.wrapping_sub(before.overrun),
+            parity: self.parity.wrapping_sub(before.parity),
+            breaks: self.breaks.wrapping_sub(before.breaks),
+            buffer_overrun: self.buffer_overrun.wrapping_sub(before.buffer_overrun),
+        }
+    }
 }
 
 #[cfg(target_os = "linux")]
