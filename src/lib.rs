@@ -17,7 +17,7 @@
 //! # Layers: a module names only what stands to its left
 //!
 //! ```text
-//! base ← modbus ← config ← {engine, flow} ← {mqtt, outbox} ← stage/* ← observe ← daemon ← demo ← cli
+//! base ← modbus ← config ← {engine, flow} ← {mqtt, outbox} ← stage/* ← observe ← daemon ← {demo, listen} ← cli
 //! ```
 //!
 //! | module | is | without the `daemon` feature |
@@ -33,6 +33,7 @@
 //! | `observe` | logs, stats, metrics, health | – |
 //! | `daemon` | the wiring, signals, shutdown | – |
 //! | `demo` | a whole production line on one machine | – |
+//! | `listen` | what comes on a wire, told, guessed at and kept | – |
 //! | `cli` | one file a verb | – |
 
 #![cfg_attr(not(any(feature = "daemon", test)), no_std)]
@@ -54,6 +55,8 @@ pub mod demo;
 pub mod engine;
 #[cfg(feature = "daemon")]
 pub mod flow;
+#[cfg(feature = "daemon")]
+pub mod listen;
 #[cfg(feature = "alloc")]
 pub mod modbus;
 #[cfg(feature = "daemon")]

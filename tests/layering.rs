@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 10] = [
     &["stage"],
     &["observe"],
     &["daemon"],
-    &["demo"],
+    &["demo", "listen"],
     &["cli"],
 ];
 const STAGES: [&str; 6] = ["acquire", "decode", "featurize", "infer", "interpret", "publish"];

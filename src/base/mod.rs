@@ -12,6 +12,8 @@ pub mod counters;
 #[cfg(feature = "alloc")]
 pub mod frame;
 #[cfg(feature = "alloc")]
+pub mod paint;
+#[cfg(feature = "alloc")]
 pub mod prediction;
 pub mod reason;
 #[cfg(feature = "alloc")]
@@ -27,6 +29,8 @@ pub use clock::{Clock, Micros, UnixMicros};
 pub use content::{Content, Features, Image, Rows};
 #[cfg(feature = "alloc")]
 pub use frame::{Back, Carried, Frame, FrameId, Identity, Origin};
+#[cfg(feature = "alloc")]
+pub use paint::Paint;
 #[cfg(feature = "alloc")]
 pub use prediction::{Latency, Prediction, Scored, Verdict};
 pub use reason::{Reason, Stage};

@@ -11,6 +11,8 @@ pub mod config;
 pub mod demo;
 pub mod infer;
 pub mod inspect;
+mod line_options;
+pub mod listen;
 pub mod outbox;
 pub mod replay;
 pub mod run;
@@ -19,6 +21,8 @@ use std::error::Error;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::base::Paint;
 
 /// Inference at the edge of the production line: frames in over MQTT, decided on the spot,
 /// predictions out over MQTT.
@@ -46,6 +50,7 @@ enum Verb {
     Check(check::Args),
     Infer(infer::Args),
     Inspect(inspect::Args),
+    Listen(listen::Args),
     Compile(compile::Args),
     Bench(bench::Args),
     Boards(boards::Args),
@@ -105,6 +110,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Inspect(args) => inspect::run(args),
+        Verb::Listen(args) => listen::run(args),
         Verb::Compile(args) => compile::run(args),
         Verb::Bench(args) => bench::run(args),
         Verb::Boards(args) => boards::run(args),
@@ -124,4 +130,11 @@ pub fn main() -> ExitCode {
             ExitCode::from(failure.exit as u8)
         }
     }
+}
+
+/// Colour where a person looks at a terminal that has it (<https://no-color.org>).
+fn paint(is_terminal: bool) -> Paint {
+    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    if is_terminal && !unwanted { Paint::Colour } else { Paint::Plain }
 }

@@ -1,10 +1,11 @@
-//! `lineside replay`: recorded frames onto a topic, at a rate.
+//! `lineside replay`: recorded frames onto a topic or a serial port, at a rate.
 //!
 //! Promise: a recording is checked whole before its first frame goes out, and the verb ends well only
-//! when every frame has been acknowledged (at QoS 0: handed to the network).
-//! Not here: what a recording looks like ([`recording`]), where its frames go ([`topic`]), MQTT
+//! when every frame has been acknowledged (at QoS 0: handed to the network; to a port: on the wire).
+//! Not here: what a recording looks like ([`recording`]), where its frames go ([`topic`], [`port`]), MQTT
 //! (`mqtt::client`).
 
+mod port;
 mod recording;
 mod topic;
 
@@ -19,6 +20,7 @@ use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::line_options::LineOptions;
 use super::{Exit, Failure};
 use crate::base::Micros;
 use crate::base::clock::SystemClock;
@@ -29,8 +31,10 @@ use topic::TopicTemplate;
 
 /// Frames that may wait for their acknowledgement: enough for a slow link, little enough to be polite.
 const MAX_INFLIGHT: u16 = 32;
+/// Where no rate is asked for.
+const FRAMES_PER_S: f64 = 10.0;
 
-/// Send recorded frames to a broker: a folder of pictures, a CSV file, or JSON lines
+/// Send what was recorded: pictures, CSV or JSON lines to a broker or a serial port, bytes to a port
 #[derive(Debug, clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub struct Args {
@@ -39,12 +43,20 @@ pub struct Args {
     broker: String,
 
     /// Topic of each frame; {index}, {name} and {stem} are filled in
-    #[arg(long, value_name = "TOPIC")]
-    topic: TopicTemplate,
+    #[arg(long, value_name = "TOPIC", required_unless_present = "port")]
+    topic: Option<TopicTemplate>,
 
-    /// Frames a second, or `max`: as fast as the broker acknowledges
-    #[arg(long, value_name = "RATE", default_value = "10")]
-    rate: Rate,
+    /// Send to this serial port instead of a broker; --framing says how frames stand there
+    #[arg(
+        long,
+        value_name = "PATH",
+        conflicts_with_all = ["broker", "topic", "qos", "username", "ca_file", "cert_file", "client_id"]
+    )]
+    port: Option<String>,
+
+    /// Frames a second, or `max`: as fast as they are taken; default 10, and for recorded bytes their own times
+    #[arg(long, value_name = "RATE")]
+    rate: Option<Rate>,
 
     /// How often to send the recording, or `forever`
     #[arg(long = "loop", value_name = "N", default_value = "1")]
@@ -82,8 +94,12 @@ pub struct Args {
     #[arg(long)]
     json: bool,
 
-    /// A folder of JPEG and PNG files, one such file, a .csv (or .tsv), or a .jsonl (or .ndjson, .json)
+    /// A folder of JPEG and PNG files, one such file, a .csv (or .tsv), a .jsonl (or .ndjson, .json); with
+    /// --port also a recording of `lineside listen --record`
     path: PathBuf,
+
+    #[command(flatten)]
+    line: LineOptions,
 }
 
 const AFTER_HELP: &str = "\
@@ -93,6 +109,10 @@ What is sent:
               array where there is no header; blank cells become null; `,`
               `;` or tab is found out; behind `;` a decimal comma is read
   .jsonl      one frame a line, as it is
+  recording   to a port only: the bytes, at the times at which they came
+
+To a port each frame goes out in --framing (default: line), with --crc, numbers
+and all, as the daemon would read it.
 
 Placeholders in the topic: {index} counts frames from 0, through all rounds;
 {name} is the file's name, {stem} the same without its extension.
@@ -102,17 +122,20 @@ Examples:
   lineside replay --topic machine/press-07/state --rate max ai4i2020.csv
   MQTT_PASSWORD=secret lineside replay --broker mqtts://broker.example \
       --username press-07 --topic machine/press-07/state log.jsonl
+  lineside replay --port /dev/ttyUSB1 --baud 9600 night.rec
+  lineside replay --port /dev/ttyUSB1 --raw --rate 50 --crc crc16_ibm_3740 log.csv
 
 Ends with 0 when every frame was acknowledged, 64 for a wrong command line,
-65 for a broken recording (with file:line), 69 without a broker, 74 when a
-file cannot be read. Ctrl-C ends after the frames that are under
-way.";
+65 for a broken recording (with file:line), 69 without a broker or a port, 74
+when a file cannot be read. Ctrl-C ends after the frames that are under way.";
 
 /// Why a recording was not sent, or not to its end.
 #[derive(Debug, thiserror::Error)]
 enum ReplayError {
     #[error("--broker: {0}")]
     Url(String),
+    #[error("{0} describes a serial port; --port names it")]
+    NoPort(&'static str),
     #[error("{0} is for mqtts:// only; the broker's URL says mqtt://")]
     NoTls(&'static str),
     #[error("--username {0} is given, but the environment variable MQTT_PASSWORD is not set")]
@@ -179,9 +202,22 @@ impl FromStr for QosArg {
 /// Runs the verb.
 pub fn run(args: Args) -> Result<(), Failure> {
     let usage = |error: ReplayError| Failure::new(Exit::Usage, error);
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, stop.clone())
+            .map_err(|error| Failure::new(Exit::Software, ReplayError::Signals(error)))?;
+    }
+    if let Some(port) = &args.port {
+        return port::run(&args, port, &stop);
+    }
+    if let Some(flag) = args.line.first() {
+        return Err(usage(ReplayError::NoPort(flag)));
+    }
     let password = std::env::var("MQTT_PASSWORD").ok();
     let broker = broker(&args, password).map_err(usage)?;
-    let Args { topic, rate, rounds, qos, raw, json, path, .. } = args;
+    let Args { topic: Some(topic), rate, rounds, qos, raw, json, path, .. } = args else {
+        unreachable!("a topic is required where there is no port")
+    };
     let recording = Recording::open(&path, raw).map_err(broken_recording)?;
     let check = |name: &str| topic.check(name);
     let frames = recording.count(&check).map_err(broken_recording)?;
@@ -189,12 +225,6 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Rounds::Count(rounds) => Some(frames.saturating_mul(rounds)),
         Rounds::Forever => None,
     };
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register(signal, stop.clone())
-            .map_err(|error| Failure::new(Exit::Software, ReplayError::Signals(error)))?;
-    }
-
     let mut player = Player {
         recording: &recording,
         frames: recording.frames(),
@@ -203,12 +233,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
             Rounds::Count(rounds) => Some(rounds - 1),
             Rounds::Forever => None,
         },
-        pace: Pace::new(rate),
+        pace: Pace::new(rate.unwrap_or(Rate::PerSecond(FRAMES_PER_S))),
         sent: 0,
         settled: 0,
         settled_bytes: 0,
         stop,
-        bar: bar(total, json),
+        bar: bar(total, json, "frames"),
         error: None,
     };
     let started = Instant::now();
@@ -271,16 +301,18 @@ fn broker(args: &Args, password: Option<String>) -> Result<Broker, ReplayError> 
     })
 }
 
-fn bar(total: Option<u64>, json: bool) -> ProgressBar {
+fn bar(total: Option<u64>, json: bool, unit: &str) -> ProgressBar {
     if json || !std::io::stderr().is_terminal() {
         return ProgressBar::with_draw_target(total, ProgressDrawTarget::hidden());
     }
     let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));
     let template = match total {
-        Some(_) => "{bar:36.green/dim} {human_pos}/{human_len} frames  {per_sec}  {eta} left  {msg}",
-        None => "{spinner} {human_pos} frames  {per_sec}  {elapsed}  {msg}",
+        Some(_) => format!(
+            "{{bar:36.green/dim}} {{human_pos}}/{{human_len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}"
+        ),
+        None => format!("{{spinner}} {{human_pos}} {unit}  {{per_sec}}  {{elapsed}}  {{msg}}"),
     };
-    let style = ProgressStyle::with_template(template).expect("the template is a constant, tried by a test");
+    let style = ProgressStyle::with_template(&template).expect("the template is a constant, tried by a test");
     bar.set_style(style.progress_chars("━━╌"));
     bar
 }
@@ -440,7 +472,7 @@ mod tests {
         ] {
             assert!(args(&extra).is_err(), "{extra:?}");
         }
-        assert_eq!(args(&["--rate", "max"]).unwrap().rate, Rate::Max);
+        assert_eq!(args(&["--rate", "max"]).unwrap().rate, Some(Rate::Max));
         assert_eq!(args(&["--loop", "forever"]).unwrap().rounds, Rounds::Forever);
     }
 
@@ -462,7 +494,7 @@ mod tests {
     #[test]
     fn the_bar_has_a_template_that_can_be_read() {
         for total in [Some(3), None] {
-            let bar = bar(total, false);
+            let bar = bar(total, false, "frames");
             bar.set_position(2);
             bar.finish_and_clear();
         }

@@ -436,6 +436,19 @@ impl Asked {
     }
 }
 
+/// Length of the shortest beginning of `bytes` that ends in the CRC of what stands before it.
+pub fn sealed_len(bytes: &[u8]) -> Option<usize> {
+    let mut digest = CRC.digest();
+    let (start, rest) = bytes.split_at_checked(3)?;
+    digest.update(start);
+    // The CRC of bytes with their CRC behind them is 0.
+    let sealed = rest.iter().position(|byte| {
+        digest.update(&[*byte]);
+        digest.clone().finalize() == 0
+    });
+    sealed.map(|at| start.len() + at + 1).filter(|len| *len <= MAX_ADU)
+}
+
 /// Whether `adu` ends in the CRC of what stands before it.
 pub fn is_sealed(adu: &[u8]) -> bool {
     match adu.split_last_chunk::<2>() {

@@ -68,6 +68,17 @@ impl Peer {
         }
     }
 
+    /// Process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end; the exit code, or `None` after a signal.
+    pub(crate) fn wait(&mut self, timeout: Duration) -> Option<i32> {
+        let ended = eventually(timeout, || self.child.try_wait().ok().flatten());
+        ended.unwrap_or_else(|| panic!("still running; it said:\n{}", self.heard.join("\n"))).code()
+    }
+
     /// What it has said since it was last asked for something.
     pub(crate) fn lines(&mut self) -> Vec<String> {
         self.lines.try_iter().collect()

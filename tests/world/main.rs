@@ -14,6 +14,7 @@ mod bad_setup;
 mod delivery;
 mod embedded_broker;
 mod firmware;
+mod listen;
 mod main_way;
 mod modbus;
 mod mqtt5;
