@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use super::{Exit, Failure};
+use super::{Exit, Failure, paint};
+use crate::base::Paint;
 use crate::config::LogFormat;
 use crate::demo::judge::Standing;
-use crate::demo::table::{self, Heading, Paint};
+use crate::demo::line::LineError;
+use crate::demo::table::{self, Heading};
 use crate::demo::{self, DemoError, Settings, render};
 use crate::observe::log;
 
@@ -56,16 +58,17 @@ const DEFECTS: f64 = 0.25;
 const AFTER_HELP: &str = "\
 What runs: an MQTT broker inside this process, on a free port of the loopback
 interface; a rendered production line that publishes JPEG pictures of parts; a
-simulated milling machine that publishes JSON. The daemon, the same code as
-`lineside run`, answers over MQTT with the models part-inspection and
-machine-failure. Each answer is held against the known truth.
+simulated milling machine whose sensor sends packets over a serial line (a
+pseudo terminal). The daemon, the same code as `lineside run`, answers over MQTT
+with the models part-inspection and machine-failure. Each answer is held
+against the known truth.
 
 Any MQTT client may listen: mosquitto_sub -p PORT -t 'lineside/#' (the port is
 shown while the demo runs).
 
 Latencies, in milliseconds: queue, decode, featurize and infer are stages on
 the device; `device` is all of it, from a frame's last byte to its prediction;
-`round trip` is what a client sees, from its publish to the prediction. p50:
+`round trip` is what its sender sees, from sending it to the prediction. p50:
 half of them are faster; p99: one in a hundred is slower.
 
 With LINESIDE_LOG=lineside=info the daemon's log is on standard error instead of
@@ -184,8 +187,9 @@ fn print(text: &str) -> Result<(), Failure> {
 
 fn exit_code(error: &DemoError) -> Exit {
     match error {
-        DemoError::Broker(_) | DemoError::Peer(_) => Exit::Unavailable,
-        DemoError::Site(_) | DemoError::Save(_) => Exit::IoErr,
+        DemoError::Broker(_) | DemoError::Judge(_) => Exit::Unavailable,
+        DemoError::Line(LineError::Camera(_)) => Exit::Unavailable,
+        DemoError::Site(_) | DemoError::Save(_) | DemoError::Wire(_) | DemoError::Line(_) => Exit::IoErr,
         DemoError::Boot(_) | DemoError::Offline | DemoError::Thread(_) | DemoError::Panicked(_) => {
             Exit::Software
         }
@@ -196,13 +200,6 @@ fn exit_code(error: &DemoError) -> Exit {
 fn new_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     (now.as_micros() as u64 ^ (u64::from(std::process::id()) << 7)) % 1_000_000
-}
-
-/// Colour where a person looks at a terminal that has it (<https://no-color.org>).
-fn paint(is_terminal: bool) -> Paint {
-    let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
-        || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
-    if is_terminal && !unwanted { Paint::Colour } else { Paint::Plain }
 }
 
 /// Where the standing is shown.

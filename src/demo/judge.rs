@@ -52,7 +52,7 @@ pub enum Leg {
     Featurize,
     Infer,
     Total,
-    /// From publish to prediction received, as a client sees it.
+    /// From sending to prediction received, as its sender sees it.
     RoundTrip,
 }
 
@@ -77,7 +77,7 @@ impl Leg {
 /// How one stream fares.
 #[derive(Clone, Debug)]
 pub struct Score {
-    /// Frames published.
+    /// Frames sent.
     pub sent: u64,
     /// Frames with a prediction.
     pub answered: u64,
@@ -114,6 +114,12 @@ impl Score {
     /// Frames that were refused.
     pub fn refused(&self) -> u64 {
         self.errors.values().sum()
+    }
+
+    /// The latest frame with this sequence number, which wraps; `None`: no frame had it.
+    fn numbered(&self, sequence: u16) -> Option<u64> {
+        let last = self.sent.checked_sub(1)?;
+        last.checked_sub(u64::from((last as u16).wrapping_sub(sequence)))
     }
 
     /// Share of predictions that are right; `None` before the first.
@@ -188,7 +194,7 @@ struct Message {
 struct Source {
     #[serde(default)]
     levels: BTreeMap<String, String>,
-    frame_id: Option<String>,
+    sequence: Option<u16>,
 }
 
 /// Counts and compares.
@@ -254,10 +260,13 @@ impl Judge {
         };
         let stream = Stream::ALL.into_iter().find(|stream| stream.name() == message.pipeline);
         let index = match stream {
-            Some(Stream::Inspection) => message.source.levels.get("part"),
-            _ => message.source.frame_id.as_ref(),
+            Some(Stream::Inspection) => message.source.levels.get("part").and_then(|id| id.parse().ok()),
+            Some(Stream::Machine) => {
+                let sequence = message.source.sequence;
+                sequence.and_then(|sequence| self.scores[Stream::Machine as usize].numbered(sequence))
+            }
+            None => None,
         };
-        let index = index.and_then(|id| id.parse::<u64>().ok());
         let (Some(stream), Some(index)) = (stream, index) else {
             self.problem(format!("a message on {topic} names no frame of ours"));
             return None;
@@ -397,7 +406,7 @@ impl Standing {
         (answered > 0).then(|| self.sum(|score| score.right) as f64 / answered as f64)
     }
 
-    /// Microseconds from publish to prediction, over both streams.
+    /// Microseconds from sending to prediction, over both streams.
     pub fn round_trip_us(&self, share: f64) -> u64 {
         let mut all = self.scores[0].latencies[Leg::RoundTrip as usize].clone();
         all += &self.scores[1].latencies[Leg::RoundTrip as usize];
@@ -505,12 +514,20 @@ mod tests {
         judge.sent(Micros(0), Stream::Machine, 0, "ok", None);
         let error = json!({
             "schema": "lineside.error/1", "pipeline": "machine", "reason": "stale",
-            "source": {"topic": "machine/press/state", "frame_id": "0"},
+            "source": {"port": "/dev/pts/1", "sequence": 0},
         });
         judge.heard(Micros(1), "lineside/demo/machine/error", error.to_string().as_bytes());
         let standing = judge.standing(Micros(3));
         assert_eq!((standing.waiting, standing.scores[1].answered), (0, 0));
         assert_eq!(standing.scores[1].errors, BTreeMap::from([("stale".into(), 1)]));
+    }
+
+    #[test]
+    fn a_number_means_the_latest_frame_that_had_it() {
+        let sent = |sent| Score { sent, ..Score::new() };
+        assert_eq!(sent(0).numbered(0), None);
+        assert_eq!((sent(3).numbered(2), sent(3).numbered(3)), (Some(2), None));
+        assert_eq!((sent(65_537).numbered(0), sent(65_537).numbered(65_535)), (Some(65_536), Some(65_535)));
     }
 
     #[test]

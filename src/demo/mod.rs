@@ -1,19 +1,20 @@
 //! `lineside demo`: a whole production line on one machine, with nothing to install.
 //!
 //! ```text
-//!  line: camera ──┐                                            ┌──► judge: right? how fast? all?
-//!  line: machine ─┴─► broker (rumqttd, loopback) ─► daemon ─► broker ─┘         │
-//!        peers: ordinary MQTT clients      the very code of `run`       table, summary, pictures
+//!  line: camera ──► broker (rumqttd, loopback) ─┐
+//!  line: machine ─► wire (a pty) ───────────────┴─► daemon ─► broker ─► judge: right? how fast? all?
+//!        an MQTT client; a firmware's codec     the very code of `run`    table, summary, pictures
 //! ```
 //!
 //! Promise: the daemon is the one of `lineside run`, with a config that a person could write
-//! ([`CONFIG`]) and models from `models/`; all that joins it to line and judge is MQTT. Truth is known to
-//! the judge alone. A demo is complete only if every frame has its prediction.
+//! ([`CONFIG`]) and models from `models/`; all that joins it to line and judge is MQTT and a serial port.
+//! Truth is known to the judge alone. A demo is complete only if every frame has its prediction.
 //!
 //! - [`broker`]: an MQTT broker in this process
 //! - [`peer`]: ordinary clients of it
+//! - [`wire`]: a serial line without a cable
 //! - [`render`]: parts as a camera sees them; [`sensor`]: a machine's readings; [`line`](mod@line): both,
-//!   published at a pace
+//!   sent at a pace
 //! - [`judge`]: what was sent, what came back
 //! - [`site`]: config and models in a folder of their own
 //! - [`table`], [`summary`], [`picture`], [`font`]: what people see
@@ -31,6 +32,7 @@ pub mod sensor;
 pub mod site;
 pub mod summary;
 pub mod table;
+pub mod wire;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,11 +45,12 @@ use crate::base::Clock;
 use crate::base::clock::SystemClock;
 use crate::daemon::{BootError, Daemon};
 use judge::{Answer, Board, Standing};
-use line::Orders;
+use line::{LineError, Orders};
 use peer::{Listener, PeerError};
 pub use site::CONFIG;
 pub use summary::Summary;
 use table::Heading;
+use wire::Wire;
 
 /// One frame in so many is a reading of the machine; the others are pictures.
 const MACHINE_ONE_IN: u64 = 6;
@@ -91,9 +94,15 @@ pub enum DemoError {
     /// The daemon never said `online`.
     #[error("the demo's daemon was not online within {} s", ONLINE_WITHIN.as_secs())]
     Offline,
-    /// A client of ours lost the broker.
+    /// The judge's client lost the broker.
     #[error(transparent)]
-    Peer(#[from] PeerError),
+    Judge(#[from] PeerError),
+    /// The system gives no pty.
+    #[error("cannot make the demo's serial line, a pseudo terminal")]
+    Wire(#[source] std::io::Error),
+    /// A source lost what it sends to.
+    #[error(transparent)]
+    Line(#[from] LineError),
     /// No place for pictures.
     #[error(transparent)]
     Save(#[from] picture::SaveError),
@@ -114,18 +123,20 @@ pub fn run(
 ) -> Result<Summary, DemoError> {
     let gallery = settings.save.clone().map(|folder| Gallery::open(folder, settings.seed)).transpose()?;
     let site = site::Site::unpack()?;
+    // Until the daemon has stopped: a line that is hung up takes with it what was not read yet.
+    let wire = Arc::new(Wire::open().map_err(DemoError::Wire)?);
     let port = broker::start()?;
     let heading = Heading { seed: settings.seed, port, frames: settings.frames };
     let board = Arc::new(Board::default());
     let listener = listen(port, board.clone(), gallery.as_ref().map(|gallery| gallery.inbox.clone()))?;
-    let daemon = Daemon::start(site.config(port)?).map_err(DemoError::Boot)?;
+    let daemon = Daemon::start(site.config(port, wire.path())?).map_err(DemoError::Boot)?;
     if !board.wait_online(ONLINE_WITHIN) {
         daemon.stop();
         return Err(DemoError::Offline);
     }
     watch(&heading, &board.standing(SystemClock.now()));
 
-    let producers = start_line(settings, port, &board, stop)?;
+    let producers = start_line(settings, port, &wire, &board, stop)?;
     observe(&heading, &board, stop, &producers, &mut watch);
     // A line that waits for answers that will not come is told to end.
     stop.store(true, Ordering::Relaxed);
@@ -183,13 +194,13 @@ fn listen(port: u16, board: Arc<Board>, gallery: Option<SyncSender<Answer>>) -> 
 struct Producer {
     name: &'static str,
     failed: Arc<AtomicBool>,
-    thread: JoinHandle<Result<(), PeerError>>,
+    thread: JoinHandle<Result<(), LineError>>,
 }
 
 impl Producer {
     fn start(
         name: &'static str,
-        work: impl FnOnce() -> Result<(), PeerError> + Send + 'static,
+        work: impl FnOnce() -> Result<(), LineError> + Send + 'static,
     ) -> Result<Self, DemoError> {
         let failed = Arc::new(AtomicBool::new(false));
         let flag = failed.clone();
@@ -207,28 +218,29 @@ impl Producer {
     }
 
     fn join(self) -> Result<(), DemoError> {
-        self.thread.join().map_err(|_| DemoError::Panicked(self.name))?.map_err(DemoError::Peer)
+        self.thread.join().map_err(|_| DemoError::Panicked(self.name))?.map_err(DemoError::Line)
     }
 }
 
 fn start_line(
     settings: &Settings,
     port: u16,
+    wire: &Arc<Wire>,
     board: &Arc<Board>,
     stop: &Arc<AtomicBool>,
 ) -> Result<Vec<Producer>, DemoError> {
     let readings = settings.frames / MACHINE_ONE_IN;
     let period = settings.rate_per_s.map_or(Duration::ZERO, |rate| Duration::from_secs_f64(1.0 / rate));
     let camera =
-        Orders { port, frames: settings.frames - readings, period, board: board.clone(), stop: stop.clone() };
+        Orders { frames: settings.frames - readings, period, board: board.clone(), stop: stop.clone() };
     // So that both end at about the same time.
     let machine = Orders { frames: readings, period: period * (MACHINE_ONE_IN as u32 - 1), ..camera.clone() };
     let line = render::Line::new(settings.seed, settings.defects_per_mille);
     let keep = settings.save.is_some();
-    let mill = sensor::Machine::new(settings.seed);
+    let (mill, wire) = (sensor::Machine::new(settings.seed), wire.clone());
     Ok(vec![
-        Producer::start("camera", move || line::run_camera(&camera, &line, keep))?,
-        Producer::start("machine", move || line::run_machine(&machine, mill))?,
+        Producer::start("camera", move || line::run_camera(&camera, port, &line, keep))?,
+        Producer::start("machine", move || line::run_machine(&machine, mill, &mut &*wire))?,
     ])
 }
 

@@ -1,5 +1,4 @@
-//! A milling machine that is not there: readings as its controller would send them, with known
-//! failures.
+//! A milling machine that is not there: readings as its sensor would take them, with known failures.
 //!
 //! Torque and speed go together as on the machine of AI4I 2020 (UCI data set 601), temperatures drift,
 //! the tool wears with each product and is changed in time. Now and then something goes wrong for a
@@ -7,8 +6,6 @@
 //! keep a distance from the rules' borders, where a person could not tell either.
 //!
 //! Promise: readings depend on the seed only.
-
-use serde_json::json;
 
 /// Torque in Nm and the median speed at it in rpm, as measured in the data set.
 const SPEED_AT: [(f64, f64); 15] = [
@@ -54,11 +51,17 @@ enum Trouble {
     Idle,
 }
 
-/// One message of the machine.
-#[derive(Clone, Debug, PartialEq)]
+/// What the card calls these numbers.
+pub const SCHEMA: u16 = 1;
+/// Numbers in a reading.
+pub const CHANNELS: usize = 6;
+
+/// What the machine's sensor reads of one product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// A JSON object with the columns of `models/machine-failure`, and `id`.
-    pub json: String,
+    /// As schema 1 of `models/machine-failure` has them: grade, air and process temperature in tenths of
+    /// a kelvin, speed in rpm, torque in tenths of a newton metre, tool wear in minutes.
+    pub numbers: [i16; CHANNELS],
     /// The label that is right: `ok` or `failure`.
     pub truth: &'static str,
 }
@@ -93,19 +96,20 @@ impl Machine {
         Self { random, air_k: 300.0, difference_k: 10.0, torque_nm: 40.0, wear_min, trouble: None }
     }
 
-    /// The next product's reading; `id` travels along in it.
-    pub fn reading(&mut self, id: &str) -> Reading {
+    /// The next product's reading.
+    pub fn reading(&mut self) -> Reading {
         let state = self.step();
-        let json = json!({
-            "id": id,
-            "type": state.grade as u8,
-            "air_temperature_k": tenth(state.air_k),
-            "process_temperature_k": tenth(state.process_k),
-            "rotational_speed_rpm": state.speed_rpm.round(),
-            "torque_nm": tenth(state.torque_nm),
-            "tool_wear_min": state.wear_min.round(),
-        });
-        Reading { json: json.to_string(), truth: if state.fails() { "failure" } else { "ok" } }
+        let numbers = [
+            f64::from(state.grade as u8),
+            10.0 * state.air_k,
+            10.0 * state.process_k,
+            state.speed_rpm,
+            10.0 * state.torque_nm,
+            state.wear_min,
+        ];
+        // All below 4,000.
+        let numbers = numbers.map(|number| number.round() as i16);
+        Reading { numbers, truth: if state.fails() { "failure" } else { "ok" } }
     }
 
     fn step(&mut self) -> State {
@@ -202,10 +206,6 @@ fn speed_at(torque_nm: f64) -> f64 {
     s0 + (s1 - s0) * ((torque_nm - t0) / (t1 - t0)).clamp(0.0, 1.0)
 }
 
-fn tenth(value: f64) -> f64 {
-    (value * 10.0).round() / 10.0
-}
-
 /// SplitMix64: small, and the same everywhere.
 #[derive(Clone, Debug)]
 struct Random(u64);
@@ -236,12 +236,14 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Card;
+    use std::path::Path;
 
     #[test]
     fn the_same_seed_gives_the_same_shift() {
         let shift = |seed| {
             let mut machine = Machine::new(seed);
-            (0..50).map(|id| machine.reading(&id.to_string())).collect::<Vec<_>>()
+            (0..50).map(|_| machine.reading()).collect::<Vec<_>>()
         };
         assert_eq!(shift(5), shift(5));
         assert_ne!(shift(5), shift(6));
@@ -265,19 +267,33 @@ mod tests {
     #[test]
     fn both_truths_come_often_enough_to_be_seen() {
         let mut machine = Machine::new(1);
-        let failures = (0..2000).filter(|_| machine.reading("x").truth == "failure").count();
+        let failures = (0..2000).filter(|_| machine.reading().truth == "failure").count();
         assert!((100..400).contains(&failures), "{failures} of 2000");
     }
 
     #[test]
-    fn a_reading_has_the_models_columns() {
-        let reading = Machine::new(3).reading("m-7");
-        let json: serde_json::Value = serde_json::from_str(&reading.json).unwrap();
-        assert_eq!(json["id"], "m-7");
-        let card = include_str!("../../models/machine-failure/model.toml");
-        for (name, _) in json.as_object().unwrap().iter().filter(|(name, _)| *name != "id") {
-            assert!(card.contains(&format!("\"{name}\"")), "{name}");
+    fn a_reading_is_what_the_models_card_says_of_it() {
+        let mut machine = Machine::new(3);
+        let mut same = machine.clone();
+        let (Reading { numbers, .. }, state) = (machine.reading(), same.step());
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/machine-failure");
+        let card = Card::read(&folder).unwrap();
+        let schema = card.packets.iter().find(|packet| packet.schema == SCHEMA).unwrap();
+        let columns = card.features.columns();
+        assert_eq!(schema.channels.len(), CHANNELS);
+        for (number, channel) in numbers.iter().zip(&schema.channels) {
+            let name = &columns[channel.column.unwrap()].name;
+            let meant = match name.as_str() {
+                "type" => f64::from(state.grade as u8),
+                "air_temperature_k" => state.air_k,
+                "process_temperature_k" => state.process_k,
+                "rotational_speed_rpm" => state.speed_rpm,
+                "torque_nm" => state.torque_nm,
+                "tool_wear_min" => state.wear_min,
+                other => panic!("{other}"),
+            };
+            let said = f64::from(*number) * channel.scale + channel.offset;
+            assert!((said - meant).abs() <= 0.5 * channel.scale + 1e-9, "{name}: {said}, is {meant}");
         }
-        assert_eq!(json.as_object().unwrap().len(), 1 + 6);
     }
 }

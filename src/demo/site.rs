@@ -91,9 +91,13 @@ impl Site {
         }
     }
 
-    /// [`CONFIG`] with the broker's port filled in, as meant.
-    pub fn config(&self, broker_port: u16) -> Result<Config, SiteError> {
-        let world = |name: &str| (name == "DEMO_BROKER_PORT").then(|| broker_port.to_string());
+    /// [`CONFIG`] with the broker's port and the sensor's filled in, as meant.
+    pub fn config(&self, broker_port: u16, sensor_port: &str) -> Result<Config, SiteError> {
+        let world = |name: &str| match name {
+            "DEMO_BROKER_PORT" => Some(broker_port.to_string()),
+            "DEMO_SENSOR_PORT" => Some(sensor_port.to_owned()),
+            _ => None,
+        };
         Ok(Config::parse(CONFIG, &self.folder.join("demo.toml"), &world)?)
     }
 }
@@ -108,7 +112,7 @@ impl Drop for Site {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{SourceKind, WhenFull};
+    use crate::config::WhenFull;
     use crate::demo::judge::{Stream, WINDOW};
     use std::collections::BTreeSet;
 
@@ -152,7 +156,7 @@ mod tests {
     #[test]
     fn the_config_has_a_pipeline_for_each_stream_and_loses_nothing() {
         let site = Site::create(&std::env::temp_dir()).unwrap();
-        let config = site.config(4711).unwrap();
+        let config = site.config(4711, "/dev/pts/4712").unwrap();
         assert_eq!(config.broker.port, 4711);
         assert_eq!(config.models, site.folder.join("models"));
         assert_eq!(config.pipelines.len(), Stream::ALL.len());
@@ -160,7 +164,8 @@ mod tests {
             assert_eq!(pipeline.name, stream.name());
             assert_eq!(pipeline.source.when_full, WhenFull::Block);
             assert!(pipeline.source.queue_frames.get() > WINDOW);
-            assert!(matches!(&pipeline.source.kind, SourceKind::Mqtt { topic, .. } if topic.contains('{')));
         }
+        assert_eq!(config.pipelines[0].source.kind.place(), "camera/{part}/frame");
+        assert_eq!(config.pipelines[1].source.kind.place(), "/dev/pts/4712");
     }
 }

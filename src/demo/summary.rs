@@ -3,7 +3,8 @@
 use serde_json::{Map, Value, json};
 
 use super::judge::{Leg, Score, Standing, Stream, VERDICTS};
-use super::table::{self, Paint, ms, percent};
+use super::table::{self, ms, percent};
+use crate::base::Paint;
 
 /// The end of a demo.
 #[derive(Clone, Debug)]
@@ -78,7 +79,7 @@ impl Summary {
             percent(standing.accuracy()),
         ));
         lines.push(format!(
-            " From publish to prediction received: p50 {} ms, p99 {} ms, longest {} ms",
+            " From sending to prediction received: p50 {} ms, p99 {} ms, longest {} ms",
             ms(standing.round_trip_us(0.5)),
             ms(standing.round_trip_us(0.99)),
             ms(standing.round_trip_us(1.0)),
@@ -164,7 +165,7 @@ mod tests {
         for (index, label) in answers.iter().enumerate() {
             let message = json!({
                 "schema": "lineside.prediction/1", "pipeline": "machine", "verdict": "pass",
-                "label": label, "score": 0.9, "source": {"frame_id": index.to_string()},
+                "label": label, "score": 0.9, "source": {"port": "/dev/pts/1", "sequence": index},
                 "latency_us": {"infer": 70},
             });
             board.with(|judge| judge.heard(Micros(500_000), "x/result", message.to_string().as_bytes()));

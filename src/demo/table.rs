@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::judge::{Answer, Leg, Score, Standing, Stream, VERDICTS};
+use crate::base::Paint;
 
 /// Columns of the widest line.
 pub const WIDTH: usize = 80;
@@ -22,38 +23,12 @@ pub struct Heading {
     pub frames: u64,
 }
 
-/// Whether lines carry ANSI colours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Paint {
-    /// Yes.
-    Colour,
-    /// No.
-    Plain,
-}
-
-impl Paint {
-    fn with(self, code: &str, text: &str) -> String {
-        match self {
-            Self::Colour => format!("\x1b[{code}m{text}\x1b[0m"),
-            Self::Plain => text.to_owned(),
-        }
-    }
-
-    fn bold(self, text: &str) -> String {
-        self.with("1", text)
-    }
-
-    fn dim(self, text: &str) -> String {
-        self.with("2", text)
-    }
-
-    fn verdict(self, verdict: &str, text: &str) -> String {
-        match verdict {
-            "pass" => self.with("32", text),
-            "fail" => self.with("31", text),
-            "uncertain" => self.with("33", text),
-            _ => text.to_owned(),
-        }
+fn painted(verdict: &str, text: &str, paint: Paint) -> String {
+    match verdict {
+        "pass" => paint.green(text),
+        "fail" => paint.red(text),
+        "uncertain" => paint.yellow(text),
+        _ => text.to_owned(),
     }
 }
 
@@ -110,7 +85,7 @@ fn progress(heading: &Heading, standing: &Standing, paint: Paint) -> String {
     let answered = standing.sum(|score| score.answered);
     let share = answered as f64 / heading.frames.max(1) as f64;
     let full = ((share * BAR as f64) as usize).min(BAR);
-    let bar = paint.with("32", &"━".repeat(full)) + &paint.dim(&"╌".repeat(BAR - full));
+    let bar = paint.green(&"━".repeat(full)) + &paint.dim(&"╌".repeat(BAR - full));
     format!(" {bar}  {answered} of {} answered  {:.1} s", heading.frames, seconds(standing.elapsed))
 }
 
@@ -123,9 +98,9 @@ fn counts(stream: Stream, standing: &Standing, paint: Paint) -> String {
         score.sent,
         score.answered,
         standing.throughput_per_s(score.answered),
-        paint.verdict("pass", &format!("{pass:>8}")),
-        paint.verdict("fail", &format!("{fail:>8}")),
-        paint.verdict("uncertain", &format!("{uncertain:>11}")),
+        painted("pass", &format!("{pass:>8}"), paint),
+        painted("fail", &format!("{fail:>8}"), paint),
+        painted("uncertain", &format!("{uncertain:>11}"), paint),
         percent(score.accuracy()),
     )
 }
@@ -145,7 +120,7 @@ fn latencies(stream: Stream, score: &Score, paint: Paint) -> String {
 
 fn newest(answer: &Answer, paint: Paint) -> String {
     let Answer { stream, index, verdict, label, score, .. } = answer;
-    let said = paint.verdict(verdict, &format!("{verdict} {label} {score:.2}"));
+    let said = painted(verdict, &format!("{verdict} {label} {score:.2}"), paint);
     format!(" newest  {} {index:06}: {said}", stream.name())
 }
 
