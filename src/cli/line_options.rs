@@ -110,6 +110,12 @@ impl LineOptions {
         self.given().first().map(|(flag, ..)| *flag)
     }
 
+    /// The first flag that is about frames and not about the line.
+    pub(super) fn first_of_frames(&self) -> Option<&'static str> {
+        const LINE: [&str; 6] = ["baud", "data_bits", "parity", "stop_bits", "flow", "rs485"];
+        self.given().iter().find(|(_, key, _)| !LINE.contains(key)).map(|(flag, ..)| *flag)
+    }
+
     /// Whether a rate was named.
     pub(super) fn names_baud(&self) -> bool {
         self.baud.is_some()

@@ -103,12 +103,16 @@ file cannot be written, 78 for a wrong configuration.";
 /// Why it was not listened, or not to the end.
 #[derive(Debug, thiserror::Error)]
 enum ListenError {
-    #[error("{option}: {why}")]
-    Options { option: &'static str, why: OptionsError },
+    #[error("the line: {0}")]
+    Options(OptionsError),
     #[error("--pipeline {name}: {} has {}", config.display(), among(.serial))]
     Pipeline { name: String, config: PathBuf, serial: Vec<String> },
     #[error("{0} and -c both describe the line; give one of them")]
     TwiceDescribed(&'static str),
+    #[error("{0} is about frames; --framing says how they stand in the stream")]
+    NoFraming(&'static str),
+    #[error("{0} says what --guess is to find out; give one of them")]
+    NothingToGuess(&'static str),
     #[error("--{0} is no number of seconds over 0")]
     Seconds(&'static str),
     #[error("cannot listen for signals")]
@@ -186,10 +190,14 @@ fn seconds(secs: f64, option: &'static str) -> Result<Duration, ListenError> {
 fn plan(args: &Args) -> Result<Plan, Failure> {
     let usage = |error| Failure::new(Exit::Usage, error);
     let (Some(path), Some(name)) = (&args.config, &args.pipeline) else {
+        match args.line.first_of_frames() {
+            Some(flag) if args.guess => return Err(usage(ListenError::NothingToGuess(flag))),
+            Some(flag) if !args.line.names_framing() => return Err(usage(ListenError::NoFraming(flag))),
+            Some(_) | None => {}
+        }
         let port = args.port.as_deref().unwrap_or_default();
         let serial = args.line.serial(port, "line");
-        let option = "the line";
-        let serial = serial.map_err(|why| usage(ListenError::Options { option, why }))?;
+        let serial = serial.map_err(|why| usage(ListenError::Options(why)))?;
         let reading = Reading(args.format.map(Format::from));
         return Ok(Plan { serial, cuts: args.line.names_framing(), reading });
     };

@@ -251,6 +251,8 @@ fn what_is_no_port_is_said_with_what_to_do() {
         (&["listen", frames], 64, "is no serial port"),
         (&["listen", path(&absent), "--framing", "fixed"], 64, "`sync` is missing"),
         (&["listen", path(&absent), "--baud", "quick"], 64, "baud is the string \"quick\""),
+        (&["listen", path(&absent), "--crc", "crc16_modbus"], 64, "--framing says how"),
+        (&["listen", path(&absent), "--guess", "--framing", "cobs"], 64, "give one of them"),
         (&["listen"], 64, "PORT"),
         (&["listen", path(&absent), "--secs", "0"], 64, "--secs"),
         (&["replay", "--topic", "t", "--baud", "9600", frames], 64, "--port names it"),

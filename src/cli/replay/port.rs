@@ -78,10 +78,10 @@ pub(super) fn run(args: &Args, port: &str, stop: &AtomicBool) -> Result<(), Fail
     let serial = args.line.serial(port, "line").map_err(PortError::Options)?;
     let tape = Tape::open(&args.path, args)?;
     let total = match (&tape, &serial.wire) {
-        (Tape::Bytes(_), _) if args.line.names_framing() => {
-            return Err(PortError::FramedAlready("--framing").into());
-        }
-        (Tape::Bytes(path), _) => count(path)?,
+        (Tape::Bytes(path), _) => match args.line.first_of_frames() {
+            Some(flag) => return Err(PortError::FramedAlready(flag).into()),
+            None => count(path)?,
+        },
         (Tape::Frames(_), Wire::Modbus(_)) => return Err(PortError::Modbus.into()),
         (Tape::Frames(recording), Wire::Frames(framing)) => {
             let codec = Codec::new(framing);

@@ -165,8 +165,7 @@ fn of_sample(sample: &Sample<'_>) -> Vec<Hypothesis> {
 struct Proposal {
     kind: FramingKind,
     crc: Option<(CrcName, Option<ByteOrder>)>,
-    /// What speaks for it beside what the codec takes; `None`: nothing, and without a checksum it is a
-    /// hint at most.
+    /// What it is worth without a checksum.
     strength: Strength,
     evidence: Vec<String>,
 }
@@ -174,7 +173,9 @@ struct Proposal {
 /// What a structure without a checksum is worth, where the codec takes nearly all of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Strength {
+    /// A hint.
     Weak,
+    /// Likely.
     Strong,
 }
 
@@ -226,8 +227,8 @@ fn weigh(proposal: Proposal, bytes: &[u8]) -> Option<Hypothesis> {
     if let Some((name, _)) = proposal.crc {
         evidence.insert(0, format!("{} holds for {frames} frames", name.as_str()));
     }
-    let counts = |at: usize| bodies.windows(2).filter(|pair| follows(pair, at)).count();
-    if bodies.len() >= 4 && counts(0) * 10 >= (bodies.len() - 1) * 9 {
+    let counting = bodies.windows(2).filter(|pair| follows(&pair[0], &pair[1])).count();
+    if bodies.len() >= 4 && counting * 10 >= (bodies.len() - 1) * 9 {
         evidence.push("the first byte counts up; with sequence_bytes = 1 missing frames are counted".into());
     }
     Some(Hypothesis {
@@ -243,9 +244,9 @@ fn weigh(proposal: Proposal, bytes: &[u8]) -> Option<Hypothesis> {
     })
 }
 
-/// Whether a byte of the second body is one more than that of the first.
-fn follows(pair: &[Vec<u8>], at: usize) -> bool {
-    match (pair[0].get(at), pair[1].get(at)) {
+/// Whether a body's first byte is one more than that of the body before.
+fn follows(before: &[u8], after: &[u8]) -> bool {
+    match (before.first(), after.first()) {
         (Some(before), Some(after)) => *after == before.wrapping_add(1),
         _ => false,
     }
