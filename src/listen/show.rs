@@ -70,7 +70,7 @@ fn row(time: &str, seen: &Seen<'_>, what: &str, paint: Paint) -> String {
         bytes.push(' ');
     }
     if !all && is_whole {
-        bytes.push_str("…");
+        bytes.push('…');
     }
     // Its width in characters, not in bytes: an ellipsis has three of those.
     let width = 3 * SHOWN_BYTES;
@@ -279,10 +279,12 @@ impl Summary {
             }
         }
         let rate = self.per_s(*bytes);
-        words.push(format!(
-            "{bytes} bytes ({rate:.0}/s, {:.0} % of what the line carries)",
-            100.0 * rate / self.line_bytes_per_s
-        ));
+        // What had waited in the kernel comes at once: of less than a second it says nothing.
+        let share = match self.took < Duration::from_secs(1) {
+            true => String::new(),
+            false => format!(", {:.0} % of what the line carries", 100.0 * rate / self.line_bytes_per_s),
+        };
+        words.push(format!("{bytes} bytes ({rate:.0}/s{share})"));
         for (count, what) in self.faults().into_iter().filter(|(count, _)| *count > 0) {
             words.push(paint.red(&format!("{count} {what}")));
         }

@@ -157,6 +157,8 @@ fn of_sample(sample: &Sample<'_>) -> Vec<Hypothesis> {
     let best = found.iter().map(|one| one.confidence).max();
     found.retain(|one| one.confidence != Confidence::Hint || best == Some(Confidence::Hint));
     found.retain(|one| best != Some(Confidence::Certain) || one.confidence == Confidence::Certain);
+    let most = found.iter().map(|one| one.explained).fold(0.0, f64::max);
+    found.retain(|one| one.explained >= 0.9 * most);
     found
 }
 
