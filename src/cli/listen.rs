@@ -1,17 +1,19 @@
 //! `lineside listen`: what comes on a serial port, for people and for machines.
 //!
-//! Not here: what bytes are ([`crate::listen`]), what they could be (`guess`).
+//! Not here: what bytes are ([`crate::listen`]), what they could be ([`guess`]), where it is shown ([`screen`])
+//! and kept ([`tape`]).
 
 mod guess;
+mod screen;
+mod tape;
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, BufWriter, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -22,16 +24,16 @@ use crate::base::{Clock, Micros, Paint, UnixMicros};
 use crate::config::serial::{FramingKind, Wire};
 use crate::config::{Format, Serial, SourceKind};
 use crate::listen::ear::{Ear, Seen};
-use crate::listen::recording::{self, Portion, Portions, Recorder};
+use crate::listen::recording::{self, Portion, Portions};
 use crate::listen::show::{self, Reading, Summary};
 use crate::stage::acquire::serial::tty::{self, LineCounts, Tty};
+use screen::Screen;
+use tape::Tape;
 
 /// How often a waiting listener looks whether it is to stop, and draws its rates.
 const GLANCE: Duration = Duration::from_millis(100);
 /// One read: what a kernel hands out of a tty at once.
 const READ_BYTES: usize = 4096;
-/// What was recorded is on its way to the disk after so long.
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// Show what comes on a serial port: bytes beside frames, errors, rates; find out what it is; record it
 #[derive(Debug, clap::Args)]
@@ -228,56 +230,6 @@ fn open_recording(path: &str) -> Option<Playback> {
     }
     let mut file = BufReader::new(File::open(path).ok()?);
     recording::is_recording(file.fill_buf().ok()?).then(|| Portions::of(file))
-}
-
-/// Where frames and rates are shown.
-struct Screen {
-    /// On standard error, while a person looks at it.
-    bar: Option<ProgressBar>,
-    /// Frames go to a terminal as well, and must not be torn by the bar.
-    shares: bool,
-}
-
-impl Screen {
-    fn choose(json: bool) -> Self {
-        let shares = io::stdout().is_terminal();
-        let bar = (!json && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
-            bar.with_style(style)
-        });
-        Self { bar, shares }
-    }
-
-    /// Writes what stands in `text`. `false`: nobody reads it any more.
-    fn write(&self, text: &str) -> io::Result<bool> {
-        let write = || {
-            let mut out = io::stdout().lock();
-            out.write_all(text.as_bytes()).and_then(|()| out.flush())
-        };
-        let written = match &self.bar {
-            Some(bar) if self.shares => bar.suspend(write),
-            _ => write(),
-        };
-        match written {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn rates(&self, words: impl FnOnce() -> String) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(words());
-            bar.tick();
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }
 
 /// Ear, screen and counts.
@@ -483,49 +435,4 @@ fn broken(path: &Path, source: recording::RecordingError) -> Failure {
         recording::RecordingError::Line { .. } => Exit::DataErr,
     };
     Failure::new(exit, ListenError::Playback { path: path.to_owned(), source })
-}
-
-/// A recording that is being made.
-struct Tape {
-    path: PathBuf,
-    recorder: Recorder<BufWriter<File>>,
-    flush_at: Micros,
-}
-
-impl Tape {
-    fn create(path: &Path, tty: &Tty, line: &str, began: UnixMicros) -> Result<Self, Failure> {
-        let failed = |source: io::Error| {
-            let path = path.to_owned();
-            let error = match source.kind() {
-                ErrorKind::AlreadyExists => ListenError::RecordingExists(path),
-                _ => ListenError::Record { path, source },
-            };
-            Failure::new(Exit::IoErr, error)
-        };
-        let file = File::create_new(path).map_err(failed)?;
-        let port = tty.path.display().to_string();
-        let notes = [("port", port.as_str()), ("line", line), ("began", &began.to_string())];
-        let recorder = Recorder::begin(BufWriter::new(file), &notes).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), recorder, flush_at: Micros(0) })
-    }
-
-    fn failed(&self, source: io::Error) -> Failure {
-        Failure::new(Exit::IoErr, ListenError::Record { path: self.path.clone(), source })
-    }
-
-    fn portion(&mut self, at: Duration, bytes: &[u8]) -> Result<(), Failure> {
-        self.recorder.portion(at, bytes).map_err(|error| self.failed(error))
-    }
-
-    fn flush_if_due(&mut self, now: Micros) -> Result<(), Failure> {
-        if now < self.flush_at {
-            return Ok(());
-        }
-        self.flush_at = now + FLUSH_EVERY;
-        self.flush()
-    }
-
-    fn flush(&mut self) -> Result<(), Failure> {
-        self.recorder.flush().map_err(|error| self.failed(error))
-    }
 }

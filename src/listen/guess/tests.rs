@@ -1,7 +1,7 @@
 //! Streams of every framing, noise, and lines heard at the wrong rate.
 
 use super::*;
-use crate::config::serial::SyncWord;
+use crate::config::serial::{CrcFrom, LengthCounts, SyncWord};
 use crate::daemon::port;
 use crate::modbus::wire::{Adu as Bytes, Request, Table};
 
