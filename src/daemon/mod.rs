@@ -190,8 +190,10 @@ impl Daemon {
                         signs.pulses[index].begin();
                         let answer = || ways[lane].answer(arrival, &SystemClock);
                         // The way catches what a frame can cause; this is for mistakes of ours. The
-                        // frame is not settled, so its broker keeps it, and the lane goes on.
+                        // frame is settled by the panic, and counted: one that came again for ever
+                        // would hold up all that are behind it.
                         if let Err(panic) = catch_unwind(AssertUnwindSafe(answer)) {
+                            signs.pipelines[lane].counters.lost(Reason::InferPanicked).bump();
                             log::error!(
                                 "a panic after the answer, please report it: {}",
                                 panic_words(&*panic)

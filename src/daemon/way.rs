@@ -236,54 +236,88 @@ impl Way {
         // The frame's own id, as soon as it is known: an error message carries it too.
         let in_topic = || pipeline.id_in_topic(&frame.origin).map(str::to_owned);
         let mut own_id = frame.carried.frame_id.clone().or_else(in_topic);
-        let answered = match too_large {
+        let made = match too_large {
             Some(too_large) => Err(too_large.into()),
-            None => catch_unwind(AssertUnwindSafe(|| self.predict(&frame, &mut own_id, begun, clock)))
-                .unwrap_or_else(|panic| Err(WayError::Panicked(panic_words(&*panic)))),
+            None => caught(|| self.answers(&frame, &mut own_id, begun, clock)),
         };
-        match answered {
-            Ok(predictions) if predictions.is_empty() => {
-                counters.absorbed.bump();
-                ticket.settle();
-            }
-            Ok(predictions) => {
-                // Before the outbox, which may wait for the broker: a lamp does not.
-                if let Some(writer) = &self.writer {
-                    let now = clock.now();
-                    predictions.iter().for_each(|prediction| writer.prediction(now, prediction));
-                }
-                let clock_synced = self.clock_synced.load(Ordering::Relaxed);
-                let tickets = ticket.split(predictions.len());
-                for (prediction, ticket) in predictions.iter().zip(tickets) {
-                    counters.predictions.bump();
-                    pipeline.latencies.record(&prediction.latency);
-                    let payload = pipeline.context.prediction_json(prediction, clock_synced);
-                    self.publish(&frame, Kind::Prediction, payload, ticket, clock.now());
-                }
-            }
+        let (kind, payloads) = match made {
+            Ok(payloads) => (Kind::Prediction, payloads),
             Err(error) => {
-                let reason = error.reason();
-                counters.lost(reason).bump();
-                let id = frame_id(&frame, own_id.as_deref(), 0);
-                if let Some(writer) = &self.writer {
-                    writer.error(clock.now(), &frame, reason, id, own_id.as_deref());
-                }
-                let payload = pipeline.context.error_json(&Unanswered {
-                    id,
-                    origin: &frame.origin,
-                    frame_id: own_id.as_deref(),
-                    sequence: frame.carried.sequence,
-                    acquired_at: frame.acquired_at,
-                    failed_at: clock.wall(),
-                    reason,
-                    message: &in_words(&error),
-                    payload_bytes: too_large.map_or(frame.payload.len(), |too_large| too_large.bytes),
-                    retained: frame.carried.retained,
-                    redelivered: frame.identity.redelivered,
-                });
-                self.publish(&frame, Kind::Error, payload, ticket, clock.now());
+                counters.lost(error.reason()).bump();
+                let bytes = too_large.map_or(frame.payload.len(), |too_large| too_large.bytes);
+                let report =
+                    caught(|| Ok(vec![self.report(&frame, own_id.as_deref(), &error, bytes, clock)]));
+                let none = |panic| {
+                    log::error!("a frame's error message cannot be made, please report it: {panic}");
+                    Vec::new()
+                };
+                (Kind::Error, report.unwrap_or_else(none))
             }
+        };
+        if payloads.is_empty() {
+            if kind == Kind::Prediction {
+                counters.absorbed.bump();
+            }
+            ticket.settle();
+            return;
         }
+        let tickets = ticket.split(payloads.len());
+        for (payload, ticket) in payloads.into_iter().zip(tickets) {
+            self.publish(&frame, kind, payload, ticket, clock.now());
+        }
+    }
+
+    /// What is to be published of a frame; nothing of one that was absorbed.
+    fn answers(
+        &mut self,
+        frame: &Frame,
+        own_id: &mut Option<String>,
+        begun: Micros,
+        clock: &impl Clock,
+    ) -> Result<Vec<Vec<u8>>, WayError> {
+        let predictions = self.predict(frame, own_id, begun, clock)?;
+        // Before the outbox, which may wait for the broker: a lamp does not.
+        if let Some(writer) = &self.writer {
+            let now = clock.now();
+            predictions.iter().for_each(|prediction| writer.prediction(now, prediction));
+        }
+        let pipeline = &self.pipeline;
+        let clock_synced = self.clock_synced.load(Ordering::Relaxed);
+        let payload = |prediction: &Prediction| {
+            pipeline.counters.predictions.bump();
+            pipeline.latencies.record(&prediction.latency);
+            pipeline.context.prediction_json(prediction, clock_synced)
+        };
+        Ok(predictions.iter().map(payload).collect())
+    }
+
+    /// The message on `…/error`.
+    fn report(
+        &self,
+        frame: &Frame,
+        own_id: Option<&str>,
+        error: &WayError,
+        payload_bytes: usize,
+        clock: &impl Clock,
+    ) -> Vec<u8> {
+        let reason = error.reason();
+        let id = frame_id(frame, own_id, 0);
+        if let Some(writer) = &self.writer {
+            writer.error(clock.now(), frame, reason, id, own_id);
+        }
+        self.pipeline.context.error_json(&Unanswered {
+            id,
+            origin: &frame.origin,
+            frame_id: own_id,
+            sequence: frame.carried.sequence,
+            acquired_at: frame.acquired_at,
+            failed_at: clock.wall(),
+            reason,
+            message: &in_words(error),
+            payload_bytes,
+            retained: frame.carried.retained,
+            redelivered: frame.identity.redelivered,
+        })
     }
 
     fn predict(
@@ -379,6 +413,11 @@ impl Way {
             });
         }
     }
+}
+
+/// A panic in it is a bug, and costs one frame.
+fn caught<T>(act: impl FnOnce() -> Result<T, WayError>) -> Result<T, WayError> {
+    catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|panic| Err(WayError::Panicked(panic_words(&*panic))))
 }
 
 fn fresh(pipeline: &Pipeline, inference: &Inference) -> OriginState {

@@ -1,7 +1,9 @@
 //! A ticket: what a source gave with a frame so as to learn that the frame is settled.
 //!
-//! Promise: a ticket is settled at most once. One that is left or dropped unsettled (a stop, a panic)
-//! leaves the frame with whoever holds it: an MQTT broker delivers it again.
+//! Promise: a ticket is settled at most once. One that is left or dropped unsettled (a stop) leaves the
+//! frame with whoever holds it: an MQTT broker delivers it again. One that a panic drops is settled, and
+//! whoever catches the panic counts the loss: the frame would come again only to do the same again, and
+//! as frames are acknowledged in order, all behind it would wait for ever.
 
 use std::fmt;
 use std::sync::Arc;
@@ -66,7 +68,11 @@ impl Ticket {
 impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some((source, receipt)) = self.0.take() {
-            source.left(receipt);
+            if std::thread::panicking() {
+                source.settled(receipt);
+            } else {
+                source.left(receipt);
+            }
         }
     }
 }

@@ -188,6 +188,20 @@ mod tests {
     }
 
     #[test]
+    fn a_frame_over_which_a_worker_panics_holds_up_nobody() {
+        let ledger = std::sync::Arc::new(Ledger::new(|| {}));
+        let first = crate::flow::Ticket::new(ledger.clone(), ledger.taken(1, 10, 1));
+        let second = ledger.taken(2, 11, 1);
+        let worker = std::thread::spawn(move || {
+            let _first = first;
+            panic!("a mistake of ours, on purpose");
+        });
+        assert!(worker.join().is_err());
+        ledger.settled(second);
+        assert_eq!([ledger.next_ack(), ledger.next_ack()], [Some(1), Some(2)]);
+    }
+
+    #[test]
     fn a_frame_that_was_left_is_never_acknowledged_and_is_taken_anew() {
         let ledger = Ledger::new(|| {});
         let receipt = ledger.taken(7, 10, 2);

@@ -13,7 +13,7 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::link::{Link, LinkError, Role};
 use super::packet::Out;
@@ -268,14 +268,27 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
         reader: &mut Reader,
     ) -> Result<(), LinkError> {
         const LAST_WORDS_WITHIN: Duration = Duration::from_millis(100);
+        // Longer would keep the next connection waiting, on which frames come as well.
+        const ROOM_WITHIN: Duration = Duration::from_secs(1);
+        let patience = Instant::now() + ROOM_WITHIN;
         // Answers have nowhere to go.
         let mut unsaid = Out::new(self.settings.broker.protocol);
         loop {
             let now = self.clock.now();
-            while let Some(incoming) = reader.next_packet()? {
-                self.link.received(now, incoming, &mut unsaid)?;
+            let mut is_drained = false;
+            while self.link.role.takes_more() && !is_drained {
+                match reader.next_packet()? {
+                    Some(incoming) => self.link.received(now, incoming, &mut unsaid)?,
+                    None => is_drained = true,
+                }
             }
-            if !self.link.role.takes_more() {
+            if !is_drained {
+                if timeout_at(patience, self.handle.0.wake.notified()).await.is_ok() {
+                    continue;
+                }
+                while let Some(incoming) = reader.next_packet()? {
+                    self.link.received(now, incoming, &mut unsaid)?;
+                }
                 return Ok(());
             }
             match timeout(LAST_WORDS_WITHIN, from.read_buf(reader.buffer())).await {

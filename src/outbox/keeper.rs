@@ -108,7 +108,7 @@ impl<D: Disk> Keeper<D> {
         }
         let now = clock.now();
         let mut queue = self.outbox.lock();
-        let is_draining = queue.down_since.is_none() && queue.stored().1 > 0;
+        let is_draining = queue.is_up() && queue.stored().1 > 0;
         let is_due = queue.backlog_is_due(now);
         drop(queue);
         if is_due {
@@ -126,6 +126,7 @@ impl<D: Disk> Keeper<D> {
         if !due || (now < self.write_again_at && !queue.closing) {
             return false;
         }
+        let closing = queue.closing;
         let group_bytes = GROUP_BYTES.min(self.room_bytes());
         let group = queue.begin_write(group_bytes, &self.outbox.names, now, clock.wall());
         drop(queue);
@@ -156,6 +157,10 @@ impl<D: Disk> Keeper<D> {
         self.measure();
         self.outbox.space.notify_all();
         tickets.into_iter().for_each(crate::flow::Ticket::settle);
+        if closing {
+            // The connection may end when nothing waits any more; while it is away it looks when called.
+            (self.wake)();
+        }
         is_safe
     }
 
@@ -215,7 +220,7 @@ impl<D: Disk> Keeper<D> {
     /// Reads the next segment of the backlog when the connection will want it.
     fn read_ahead(&mut self, now: Micros) {
         let queue = self.outbox.lock();
-        if queue.down_since.is_some() || queue.closing || queue.stored().1 >= READ_AHEAD {
+        if !queue.is_up() || queue.closing || queue.stored().1 >= READ_AHEAD {
             return;
         }
         let next = self.log.segments().find(|segment| {

@@ -257,13 +257,12 @@ impl Outbox {
         Ok(Opened { outbox, keeper: Some(keeper), frames })
     }
 
-    /// An empty outbox with the limits of `[outbox]`, for these pipelines; of what is read back from
-    /// disk at most half of `max_inflight` is under way at a time. Without a [`Keeper`] it has no disk.
+    /// An empty outbox with the limits of `[outbox]`, for these pipelines; `max_inflight` are under way at a
+    /// time. Without a [`Keeper`] it has no disk.
     pub fn new(config: &config::Outbox, pipelines: Vec<Counted>, max_inflight: u16, now: Micros) -> Self {
-        let stored_at_once = usize::from(max_inflight / 2).max(1);
         let (names, counters) = pipelines.into_iter().unzip();
         Self {
-            queue: Mutex::new(Queue::new(config.backlog_per_sec.get(), stored_at_once, now)),
+            queue: Mutex::new(Queue::new(config, max_inflight.into(), now)),
             space: Condvar::new(),
             work: Condvar::new(),
             waiting: AtomicUsize::new(0),
@@ -275,19 +274,23 @@ impl Outbox {
         }
     }
 
-    /// Takes an entry in. When memory is full it waits for the disk; where that does not help, it
-    /// waits for the broker (`block`) or lets the oldest go, counted and settled (`drop_oldest`). An
-    /// entry that still waits when the outbox closes stays with its source.
+    /// Takes an entry in. Behind a link that is up and late it waits for the broker, so that the chain
+    /// pushes back as far as the source. When memory is full it waits for the disk; where that does not
+    /// help, it waits for the link (`block`) or lets the oldest go, counted and settled (`drop_oldest`).
+    /// An entry that still waits when the outbox closes stays with its source.
     pub fn append(&self, entry: Entry) {
         fail::pass(Point::AnswerMade);
         let mut dropped = Vec::new();
         let mut queue = self.lock();
         loop {
             let (entries, bytes) = queue.live();
-            if entries == 0 || bytes + size(&entry) <= self.config.memory_bytes.get() {
+            let is_late = queue.makes_wait();
+            let has_room = entries == 0 || bytes + size(&entry) <= self.config.memory_bytes.get();
+            if has_room && !is_late {
                 break;
             }
             let drops = self.config.when_full == OutboxWhenFull::DropOldest
+                && !queue.is_up()
                 && matches!(self.disk_state(), DiskState::Absent | DiskState::Failing);
             if drops && let Some(oldest) = queue.drop_oldest() {
                 dropped.push(oldest);
@@ -303,7 +306,7 @@ impl Outbox {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         queue.append(entry);
-        let is_down = queue.down_since.is_some();
+        let is_down = !queue.is_up();
         drop(queue);
         if is_down {
             // Its source may wait for it to be safe.
@@ -323,9 +326,9 @@ impl Outbox {
     }
 
     /// The broker has it: the entry leaves, for its ticket to be settled and counted.
-    pub fn settle(&self, token: Token) -> Option<Settled> {
+    pub fn settle(&self, token: Token, now: Micros) -> Option<Settled> {
         let mut queue = self.lock();
-        let settled = queue.settle(token, |name| self.index_of(name));
+        let settled = queue.settle(token, now, |name| self.index_of(name));
         let was_stored = settled.as_ref().is_some_and(|settled| settled.queued_at.is_none());
         let keeper_has_work = !queue.emptied.is_empty();
         drop(queue);
@@ -340,8 +343,8 @@ impl Outbox {
     }
 
     /// There is a connection.
-    pub fn connected(&self) {
-        self.lock().down_since = None;
+    pub fn connected(&self, now: Micros) {
+        self.lock().connected(now);
         self.work.notify_one();
     }
 

@@ -8,10 +8,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::policy::{BACKLOG_TURN, Pace, Waiting};
+use super::policy::{BACKLOG_TURN, Line, Pace, Throughput, Waiting};
 use super::record::Record;
 use super::{Entry, Outgoing, Settled, Token};
 use crate::base::{Micros, UnixMicros};
+use crate::config;
 use crate::flow::Ticket;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,8 +66,9 @@ pub(super) struct Queue {
     next_token: u64,
     turn: u32,
     pace: Pace,
-    stored_at_once: usize,
-    pub(super) down_since: Option<Micros>,
+    throughput: Throughput,
+    max_inflight: usize,
+    line: Line,
     pub(super) closing: bool,
     /// The keeper is to end.
     pub(super) ended: bool,
@@ -79,8 +81,8 @@ pub(super) fn size(entry: &Entry) -> u64 {
 }
 
 impl Queue {
-    /// Down since `now`. At most `stored_at_once` of the backlog are under way at a time.
-    pub(super) fn new(backlog_per_sec: u64, stored_at_once: usize, now: Micros) -> Self {
+    /// Down since `now`. Of what is read back at most half of `max_inflight` is under way at a time.
+    pub(super) fn new(config: &config::Outbox, max_inflight: usize, now: Micros) -> Self {
         Self {
             live: VecDeque::new(),
             live_bytes: 0,
@@ -91,9 +93,10 @@ impl Queue {
             emptied: Vec::new(),
             next_token: 0,
             turn: 0,
-            pace: Pace::new(backlog_per_sec),
-            stored_at_once,
-            down_since: Some(now),
+            pace: Pace::new(config.backlog_per_sec.get()),
+            throughput: Throughput::new(config.spill_after, now),
+            max_inflight,
+            line: Line::Down { since: now },
             closing: false,
             ended: false,
         }
@@ -171,7 +174,7 @@ impl Queue {
 
     fn take_stored(&mut self, now: Micros, index_of: impl Fn(&str) -> Option<usize>) -> Option<Outgoing> {
         let none_waits = self.stored_under_way == self.stored.len();
-        let enough = self.stored_under_way >= self.stored_at_once;
+        let enough = self.stored_under_way >= (self.max_inflight / 2).max(1);
         if none_waits || enough || self.closing || self.pace.allowed(now) == 0 {
             return None;
         }
@@ -195,15 +198,17 @@ impl Queue {
     /// Whether the backlog has something to send at this moment.
     pub(super) fn backlog_is_due(&mut self, now: Micros) -> bool {
         let (_, waiting) = self.stored();
-        self.down_since.is_none() && waiting > 0 && !self.closing && self.pace.allowed(now) > 0
+        self.is_up() && waiting > 0 && !self.closing && self.pace.allowed(now) > 0
     }
 
     /// The broker has it.
     pub(super) fn settle(
         &mut self,
         token: Token,
+        now: Micros,
         index_of: impl Fn(&str) -> Option<usize>,
     ) -> Option<Settled> {
+        self.moved(now);
         if let Ok(index) = self.live.binary_search_by_key(&token, |live| live.token) {
             let Entry { pipeline, kind, ticket, queued_at, .. } = self.remove_live(index)?;
             return Some(Settled { pipeline: Some(pipeline), kind, ticket, queued_at: Some(queued_at) });
@@ -241,14 +246,47 @@ impl Queue {
         }
         self.live_under_way = 0;
         self.stored_under_way = 0;
-        self.down_since.get_or_insert(now);
+        if self.is_up() {
+            self.line = Line::Down { since: now };
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        matches!(self.line, Line::Up { .. })
+    }
+
+    /// There is a connection.
+    pub(super) fn connected(&mut self, now: Micros) {
+        self.line = Line::Up { moved: now };
+    }
+
+    fn moved(&mut self, now: Micros) {
+        self.throughput.count(now);
+        if let Line::Up { moved } = &mut self.line {
+            *moved = now;
+        }
+    }
+
+    /// Whether another entry is to wait outside: the link is up, and those before it are late already.
+    pub(super) fn makes_wait(&self) -> bool {
+        // A link whose rate is not known yet always finds the next two flights ready.
+        let may_wait = self.throughput.of_a_window().max(2 * self.max_inflight);
+        self.is_up() && self.live.len() - self.live_under_way >= may_wait
+    }
+
+    /// When the oldest entry was queued that is in memory and not under way.
+    fn oldest(&self) -> Option<Micros> {
+        if self.live_under_way == self.live.len() {
+            return None;
+        }
+        self.live.iter().find(|live| live.waits()).map(|live| live.entry.queued_at)
     }
 
     /// What the decision to write looks at; `None`: nothing waits in memory.
     pub(super) fn waiting(&self, memory_max: u64) -> Option<Waiting> {
-        let oldest = self.live.iter().find(|live| live.waits())?.entry.queued_at;
+        let oldest = self.oldest()?;
         Some(Waiting {
-            down_since: self.down_since,
+            line: self.line,
             oldest,
             memory_is_short: self.live_bytes > memory_max / 2,
             closing: self.closing,

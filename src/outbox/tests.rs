@@ -134,13 +134,13 @@ impl Bench {
 
     fn settle(&self, outgoing: &[Outgoing]) {
         for outgoing in outgoing {
-            self.outbox.settle(outgoing.token).unwrap().ticket.settle();
+            self.outbox.settle(outgoing.token, self.clock.now()).unwrap().ticket.settle();
         }
     }
 
     /// Everything that goes out until nothing is left, in order.
     fn drain(&mut self) -> Vec<u64> {
-        self.outbox.connected();
+        self.outbox.connected(self.clock.now());
         let mut numbers = Vec::new();
         let mut idle = 0;
         while idle < 20 {
@@ -166,7 +166,7 @@ fn texts(outgoing: &[Outgoing]) -> Vec<u64> {
 #[test]
 fn a_lost_connection_hands_everything_out_again_in_order_and_marked() {
     let mut bench = Bench::new(1 << 20, 1 << 19, OutboxWhenFull::DropOldest);
-    bench.outbox.connected();
+    bench.outbox.connected(bench.clock.now());
     bench.append(0..3);
     let now = bench.clock.now();
     let (first, second) = (bench.outbox.take(now).unwrap(), bench.outbox.take(now).unwrap());
@@ -177,14 +177,14 @@ fn a_lost_connection_hands_everything_out_again_in_order_and_marked() {
     let again = bench.take();
     assert_eq!(texts(&again), [0, 2]);
     assert_eq!(again.iter().map(|outgoing| outgoing.again).collect::<Vec<_>>(), [true, false]);
-    assert!(bench.outbox.settle(second.token).is_none(), "an acknowledgement counts once");
+    assert!(bench.outbox.settle(second.token, now).is_none(), "an acknowledgement counts once");
     assert_eq!(bench.disk.steps(), 0);
 }
 
 #[test]
 fn a_healthy_link_writes_no_byte() {
     let mut bench = Bench::new(1 << 20, 1 << 19, OutboxWhenFull::DropOldest);
-    bench.outbox.connected();
+    bench.outbox.connected(bench.clock.now());
     for n in 0..5000 {
         bench.append(n..n + 1);
         bench.wait(Duration::from_millis(20));
@@ -193,6 +193,57 @@ fn a_healthy_link_writes_no_byte() {
     }
     assert_eq!(bench.disk.steps(), 0);
     assert_eq!(bench.settled().len(), 5000);
+}
+
+#[test]
+fn an_overload_over_a_link_that_is_up_pushes_back_and_writes_no_byte_until_the_link_stalls() {
+    const TAKEN_A_TICK: usize = 5;
+    const MADE_A_TICK: u64 = 10;
+    let tick = Duration::from_millis(10);
+    let Bench { clock, source, disk, outbox, mut keeper, .. } =
+        Bench::new(1 << 26, 1 << 24, OutboxWhenFull::Block);
+    outbox.connected(clock.now());
+    let (ticks, to_make) = std::sync::mpsc::channel::<()>();
+    let made = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let (outbox, source, clock, made) = (&outbox, &source, &clock, &made);
+        scope.spawn(move || {
+            // Twice as many as the broker takes.
+            let numbers = to_make.iter().flat_map(|()| 0..MADE_A_TICK).zip(0..);
+            for (_, n) in numbers {
+                outbox.append(entry(source, n, clock.now()));
+                made.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        let mut deepest = 0;
+        let mut expected = 0;
+        for _ in 0..600 {
+            clock.pass(tick);
+            ticks.send(()).unwrap();
+            expected += MADE_A_TICK;
+            while made.load(Ordering::SeqCst) < expected && !outbox.makes_wait() {
+                std::thread::yield_now();
+            }
+            keeper.step(clock);
+            for _ in 0..TAKEN_A_TICK {
+                let Some(outgoing) = outbox.take(clock.now()) else { break };
+                outbox.settle(outgoing.token, clock.now()).unwrap().ticket.settle();
+            }
+            deepest = deepest.max(outbox.depth().live);
+        }
+        assert_eq!(disk.steps(), 0, "pushing back is cheaper than flash");
+        // As many as go out within `spill_after`.
+        assert!((400..=510).contains(&deepest), "{deepest}");
+        assert!(outbox.makes_wait(), "the worker waits, and frames behind it in their lane");
+
+        // Nothing goes through any more: what waits is written, and the worker goes on.
+        drop(ticks);
+        while made.load(Ordering::SeqCst) < expected {
+            clock.pass(tick);
+            keeper.step(clock);
+        }
+    });
+    assert!(disk.steps() > 0);
 }
 
 #[test]
@@ -226,7 +277,7 @@ fn live_predictions_go_before_the_backlog_which_goes_at_its_pace_and_does_not_st
     let mut bench = Bench::new(1 << 22, 1 << 20, OutboxWhenFull::DropOldest);
     bench.append(0..1000);
     bench.wait(SPILL_AFTER);
-    bench.outbox.connected();
+    bench.outbox.connected(bench.clock.now());
     bench.keep();
     let (mut live, mut backlog, mut next) = (0, 0, 1000);
     for _ in 0..100 {
@@ -252,7 +303,7 @@ fn the_next_process_sends_what_was_left_and_says_that_it_may_have_been_sent() {
     bench.wait(SPILL_AFTER);
     let mut next = Bench::on(bench.disk.clone(), &config, 2);
     assert_eq!(next.outbox.depth().stored, 300);
-    next.outbox.connected();
+    next.outbox.connected(next.clock.now());
     next.wait(Duration::from_millis(20));
     let taken = next.take();
     assert!(!taken.is_empty() && taken.iter().all(|outgoing| outgoing.again));
@@ -333,7 +384,7 @@ fn with_a_disk_that_fails_the_oldest_in_memory_goes_and_is_counted() {
 #[test]
 fn at_the_end_what_is_left_is_written_and_what_cannot_be_stays_with_its_source() {
     let mut bench = Bench::new(1 << 20, 1 << 18, OutboxWhenFull::Block);
-    bench.outbox.connected();
+    bench.outbox.connected(bench.clock.now());
     bench.append(0..10);
     assert_eq!(bench.take().len(), 10, "under way, unacknowledged");
     let outbox = bench.outbox.clone();
@@ -400,7 +451,7 @@ fn life(seed: u64, lie: Lie) -> Result<u64, String> {
                 next += count;
             }
             match dice.below(4) {
-                0 => bench.outbox.connected(),
+                0 => bench.outbox.connected(bench.clock.now()),
                 1 => bench.outbox.connection_lost(bench.clock.now()),
                 2 => disk.fail(dice.one_in(4).then_some(ErrorKind::StorageFull)),
                 _ => {}
@@ -523,7 +574,7 @@ fn entries_of_a_pipeline_that_is_no_longer_configured_go_out_all_the_same() {
     let outbox = Arc::new(Outbox::new(&config, pipelines, 100, next.clock.now()));
     next.keeper = Keeper::new(outbox.clone(), Log::open(bench.disk.clone(), 3, 4096).unwrap(), || {});
     next.outbox = outbox;
-    next.outbox.connected();
+    next.outbox.connected(next.clock.now());
     next.wait(Duration::from_millis(20));
     let taken = next.take();
     assert_eq!(texts(&taken), [0, 1, 2]);

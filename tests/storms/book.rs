@@ -21,6 +21,7 @@ struct Inner {
     /// By frame number.
     frames: Vec<u8>,
     answers: usize,
+    dropped: u64,
     forgetful: bool,
 }
 
@@ -34,7 +35,7 @@ impl Book {
     /// An empty one.
     pub(crate) fn create(path: &Path) -> Self {
         let file = BufWriter::new(File::create(path).expect("the storm's folder is writable"));
-        let inner = Inner { file, frames: Vec::new(), answers: 0, forgetful: false };
+        let inner = Inner { file, frames: Vec::new(), answers: 0, dropped: 0, forgetful: false };
         Self { inner: Mutex::new(inner), path: path.into() }
     }
 
@@ -69,9 +70,16 @@ impl Book {
         inner.write(&json!({"event": "forgetful"}));
     }
 
-    /// The daemon was killed.
-    pub(crate) fn killed(&self) {
-        self.lock().write(&json!({"event": "killed"}));
+    /// So many frames were dropped by a choice in the config, as the daemon has counted them: not owed.
+    pub(crate) fn drop_by_choice(&self, count: u64) {
+        let mut inner = self.lock();
+        inner.dropped += count;
+        inner.write(&json!({"event": "dropped", "count": count}));
+    }
+
+    /// Frames that were dropped by choice.
+    pub(crate) fn dropped(&self) -> usize {
+        self.lock().dropped as usize
     }
 
     /// A prediction came back.

@@ -1,5 +1,6 @@
 //! A line under weather: broker, proxy, daemon and peers as separate processes or threads, one book.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use tempfile::TempDir;
 use super::book::Book;
 use super::peers::Peer;
 use super::proxy::Proxy;
-use super::support::daemon::Daemon;
+use super::support::daemon::{Daemon, runtime_directory};
 use super::support::models::weigh;
 use super::support::mosquitto::{Mosquitto, Setup};
 use super::support::site::{pipeline, pipeline_with_ids, work_folder, write_config};
@@ -20,7 +21,7 @@ use super::support::{SOON, eventually};
 /// The shortest that the config allows: silence is noticed within one and a half of these.
 pub(crate) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// For a storm's last answers.
-const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// How the daemon reaches its broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,20 @@ pub(crate) enum Link {
     ProxiedTls,
 }
 
+/// What a storm wants its line to be like.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    /// The storm's.
+    pub(crate) name: &'static str,
+    /// `[broker] protocol`.
+    pub(crate) protocol: &'static str,
+    pub(crate) link: Link,
+    /// Which frames carry their id.
+    pub(crate) named: fn(u64) -> bool,
+    /// Lines of `[outbox]`.
+    pub(crate) outbox: &'static str,
+}
+
 /// Everything that one storm needs. Ends in the order of its fields.
 pub(crate) struct Line {
     pub(crate) daemon: Daemon,
@@ -42,41 +57,49 @@ pub(crate) struct Line {
     pub(crate) broker: Mosquitto,
     pub(crate) book: Arc<Book>,
     config: PathBuf,
-    name: String,
-    _folder: TempDir,
+    name: &'static str,
+    /// The disk is full while this file is there.
+    full: PathBuf,
+    folder: TempDir,
 }
 
 impl Line {
-    /// Ready: the daemon has answered a first frame. `named` says which frames carry their id.
-    pub(crate) fn start(name: &str, link: Link, named: fn(u64) -> bool) -> Self {
+    /// Ready: the daemon has answered a first frame.
+    pub(crate) fn start(wanted: &Wanted) -> Self {
+        let &Wanted { name, protocol, link, named, outbox } = wanted;
         let tls = link == Link::ProxiedTls;
         let broker = Mosquitto::start_with(Setup { persistent: true, tls, ..Setup::default() });
         let folder = work_folder(&[weigh()]);
+        fs::create_dir_all(runtime_directory(folder.path())).expect("/dev/shm takes a folder");
         let book = Arc::new(Book::create(&books().join(format!("{name}.book"))));
         let handed = book.clone();
         let upstream = if tls { broker.tls_port } else { broker.port };
         let proxy =
             (link != Link::Direct).then(|| Proxy::start(upstream, tls, move |frame| handed.handed(frame)));
         let port = proxy.as_ref().map_or(broker.port, |proxy| proxy.port);
-        let broker_lines = match link {
+        let url = match link {
             Link::ProxiedTls => {
                 format!("url = \"mqtts://localhost:{port}\"\nca_file = \"{}\"", broker.ca_file().display())
             }
             _ => format!("url = \"mqtt://127.0.0.1:{port}\""),
         };
+        let keep_alive = KEEP_ALIVE.as_secs();
         let config = write_config(
             folder.path(),
-            &format!("{broker_lines}\nkeep_alive_secs = {}", KEEP_ALIVE.as_secs()),
+            &format!("{url}\nprotocol = \"{protocol}\"\nkeep_alive_secs = {keep_alive}"),
             &folder.path().join("models"),
             &(pipeline_with_ids("named", "weigh", "s/named")
                 + &pipeline("plain", "weigh", "s/plain", "json")),
         );
+        let text = fs::read_to_string(&config).expect("it was written a moment ago");
+        fs::write(&config, text.replace("[outbox]\n", &format!("[outbox]\n{outbox}\n")))
+            .expect("the temporary folder is writable");
         let hearer = Peer::hearer(broker.port, book.clone());
         assert!(eventually(SOON, || hearer.is_ready().then_some(())).is_some(), "{}", broker.log());
         let sender = Peer::sender(broker.port, book.clone(), named);
-        let daemon = spawn(&config);
-        let line =
-            Self { daemon, sender, hearer, proxy, broker, book, config, name: name.into(), _folder: folder };
+        let full = folder.path().join("full");
+        let daemon = spawn(&config, &plan_of_a_full_disk(&full));
+        let line = Self { daemon, sender, hearer, proxy, broker, book, config, name, full, folder };
         line.subscribed();
         line
     }
@@ -87,11 +110,37 @@ impl Line {
         self.daemon.wait_log(&["taking frames"], SOON);
     }
 
+    /// The same of a process that may die before.
+    pub(crate) fn subscribed_or_dead(&mut self) {
+        eventually(SOON, || {
+            (!self.daemon.is_alive() || self.daemon.log().contains("taking frames")).then_some(())
+        });
+    }
+
     /// SIGKILL, and a new process at once.
     pub(crate) fn kill(&mut self) {
         self.daemon.kill();
-        self.book.killed();
-        self.daemon = spawn(&self.config);
+        self.daemon = spawn(&self.config, &plan_of_a_full_disk(&self.full));
+    }
+
+    /// The same with a new process that follows this plan of fail points.
+    pub(crate) fn kill_and_plan(&mut self, plan: &str) {
+        self.daemon.kill();
+        self.daemon = spawn(&self.config, plan);
+    }
+
+    /// From now on the disk is full, or has room again.
+    pub(crate) fn disk_is_full(&self, is_full: bool) {
+        let changed = if is_full { fs::write(&self.full, "") } else { fs::remove_file(&self.full) };
+        changed.expect("the temporary folder is writable");
+    }
+
+    /// Whether predictions are on disk.
+    pub(crate) fn has_written(&self) -> bool {
+        let outbox = self.folder.path().join("outbox");
+        fs::read_dir(outbox).is_ok_and(|files| {
+            files.flatten().any(|file| file.path().extension().is_some_and(|extension| extension == "seg"))
+        })
     }
 
     /// The proxy, in storms that have one.
@@ -110,18 +159,33 @@ impl Line {
         self.sender.rate(0);
         // Frames in the sender's window are still on their way.
         std::thread::sleep(Duration::from_millis(300));
-        eventually(PATIENCE, || (self.book.open() == 0).then_some(()));
+        eventually(PATIENCE, || (self.book.open() <= self.book.dropped()).then_some(()));
         // A duplicate may come a moment later than the answer.
         std::thread::sleep(Duration::from_millis(300));
         let log = books().join(format!("{}.log", self.name));
-        std::fs::write(&log, self.daemon.log()).expect("the storm's folder is writable");
+        fs::write(&log, self.daemon.log()).expect("the storm's folder is writable");
         judge(&[self.book.close().as_os_str()])
     }
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.daemon.kill();
+        // What the daemons remembered in memory goes with the line.
+        let _ = fs::remove_dir_all(runtime_directory(self.folder.path()));
+    }
+}
+
+/// Fail points of a disk that has no room while `flag` is there.
+fn plan_of_a_full_disk(flag: &Path) -> String {
+    let full = |point| format!("{point}=errno:28:{}", flag.display());
+    ["segment_create", "records_write", "records_sync"].map(full).join(";")
+}
+
 /// With every wait between attempts in the log: a reason that repeats is said at `debug` only.
-fn spawn(config: &Path) -> Daemon {
-    Daemon::spawn_with(config, &[("LINESIDE_LOG", "info,lineside::mqtt=debug")])
+fn spawn(config: &Path, plan: &str) -> Daemon {
+    let environment = [("LINESIDE_LOG", "info,lineside::mqtt=debug"), ("LINESIDE_FAIL_POINT", plan)];
+    Daemon::spawn_with(config, &environment)
 }
 
 /// What the judge says of a book.
@@ -147,6 +211,6 @@ pub(crate) fn judge(arguments: &[&std::ffi::OsStr]) -> Verdict {
 /// Where books and logs of storms stay, for whoever looks into a red one.
 pub(crate) fn books() -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("storms");
-    std::fs::create_dir_all(&folder).expect("the target folder is writable");
+    fs::create_dir_all(&folder).expect("the target folder is writable");
     folder
 }

@@ -6,6 +6,7 @@
 //! cargo test --release --test storms -- kills --seed 7      one storm, played again
 //! cargo test --release --test storms -- --long              the figures of docs/reliability.md
 //! cargo test --release --test storms -- soak --minutes 30
+//! cargo test --release --test storms -- --mqtt 5         every storm over this version; else every other one, by seed
 //! ```
 //!
 //! Books and daemon logs stay in `target/tmp/storms/`; `tests/storms/judge.py BOOK` reads one again.
@@ -26,17 +27,19 @@ use std::time::{Duration, Instant};
 
 use weather::{Plan, STORMS};
 
-const USAGE: &str = "storms [WORDS] [--seed N] [--long] [--minutes N] [--list]";
+const USAGE: &str = "storms [WORDS] [--seed N] [--long] [--minutes N] [--mqtt 3.1.1|5] [--list]";
 
 struct Asked {
     plan: Plan,
+    protocol: Option<&'static str>,
     words: Vec<String>,
     list: bool,
 }
 
 fn asked() -> Result<Asked, String> {
     let mut asked = Asked {
-        plan: Plan { seed: 1, long: false, soak: Duration::from_secs(20) },
+        plan: Plan { seed: 1, long: false, soak: Duration::from_secs(20), protocol: "3.1.1" },
+        protocol: None,
         words: Vec::new(),
         list: false,
     };
@@ -47,6 +50,11 @@ fn asked() -> Result<Asked, String> {
             arguments.next().and_then(|text| text.parse().ok()).ok_or(format!("{argument} wants a number"))
         };
         match argument.as_str() {
+            "--mqtt" => {
+                let version = arguments.next().unwrap_or_default();
+                let known = ["3.1.1", "5"].into_iter().find(|known| *known == version);
+                asked.protocol = Some(known.ok_or("--mqtt wants 3.1.1 or 5")?);
+            }
             "--seed" => asked.plan.seed = number()?,
             "--minutes" => minutes = Some(number()?),
             // `--include-ignored` is what cargo's own tests call it.
@@ -65,7 +73,7 @@ fn asked() -> Result<Asked, String> {
 }
 
 fn main() -> ExitCode {
-    let Asked { plan, words, list } = match asked() {
+    let Asked { plan, protocol, words, list } = match asked() {
         Ok(asked) => asked,
         Err(why) => {
             eprintln!("{why}");
@@ -73,9 +81,11 @@ fn main() -> ExitCode {
         }
     };
     let wanted = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word.as_str()));
-    let storms: Vec<_> = STORMS.iter().filter(|(name, _)| wanted(name)).collect();
+    // By place in the whole list, so that a storm played alone is the same one.
+    let by_place = |place: u64| if (plan.seed + place).is_multiple_of(2) { "5" } else { "3.1.1" };
+    let storms: Vec<_> = (0..).zip(STORMS).filter(|(_, (name, _))| wanted(name)).collect();
     if list {
-        for (name, _) in &storms {
+        for (_, (name, _)) in &storms {
             println!("{name}: test");
         }
         return ExitCode::SUCCESS;
@@ -92,15 +102,17 @@ fn main() -> ExitCode {
         assert!(judge.green, "a judge that cannot judge");
     }
     let mut red = 0;
-    for (name, storm) in storms {
+    for (place, (name, storm)) in storms {
         let begun = Instant::now();
+        let plan = Plan { protocol: protocol.unwrap_or(by_place(place)), ..plan };
         let outcome = storm(&plan);
         let green = outcome.verdict.green && outcome.complaints.is_empty();
         red += usize::from(!green);
         println!(
-            "storm {name} ... {} in {:.1} s: {}",
+            "storm {name} ... {} in {:.1} s over MQTT {}: {}",
             if green { "ok" } else { "RED" },
             begun.elapsed().as_secs_f32(),
+            plan.protocol,
             outcome.notes.join("; ")
         );
         println!("  {}", outcome.verdict.figures);
@@ -108,7 +120,10 @@ fn main() -> ExitCode {
             println!("  {complaint}");
         }
         if !green {
-            println!("  again: cargo test --release --test storms -- {name} --seed {}", plan.seed);
+            println!(
+                "  again: cargo test --release --test storms -- {name} --seed {} --mqtt {}",
+                plan.seed, plan.protocol
+            );
             println!("  book and log: {}", line::books().display());
         }
     }

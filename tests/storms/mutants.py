@@ -1,73 +1,117 @@
 #!/usr/bin/env python3
-"""Breaks one promise at a time in the source and lets loose the storm that must turn red.
+"""Breaks one promise at a time in the source and runs the test that must turn red.
 
     tests/storms/mutants.py [WORDS]     only mutants whose names hold one of the words
 
-Works in this checkout, which must have no changes under src/; each file is put back. A mutant that a storm
-does not notice ends the run with 1, and so does one whose place is not in the source any more.
+Every test named here is one that `tests/run` runs too. Works in this checkout, which must have no changes
+under src/; each file is put back. A mutant that its test does not notice ends the run with 1, and so does
+one whose place is not in the source any more. Prints the table of docs/reliability.md.
 """
 
+import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# Name, file, what stands there (once), what takes its place, the storm.
+
+def storm(name):
+    return ["--test", "storms", "--", name]
+
+
+def unit(words):
+    return ["--lib", "--", words]
+
+
+# Name, file, what stands there (once), what takes its place, the test.
 MUTANTS = [
-    ("acknowledge before the answer is settled", "src/mqtt/acks.rs",
-     "Taken { pkid, open: answers }", "Taken { pkid, open: answers.min(0) }", "kills"),
-    ("settle when sent, not when acknowledged", "src/stage/publish/mod.rs",
-     "Ok(()) if under_way.is_none() => self.settle(now, token),", "Ok(()) => self.settle(now, token),", "kills"),
-    ("forget what was under way when a connection ends", "src/stage/publish/mod.rs",
-     "self.publisher.outbox.connection_lost();", "", "faults"),
+    ("acknowledge a frame before its answer is settled", "src/mqtt/acks.rs",
+     "if !inner.is_settled(front) {", "if false && !inner.is_settled(front) {", storm("kills")),
+    ("settle an answer when it is sent, not when it is acknowledged", "src/stage/publish/mod.rs",
+     "Ok(()) if under_way.is_none() => self.settle(now, token),", "Ok(()) => self.settle(now, token),", storm("faults")),
+    ("forget what was under way when a connection ends", "src/outbox/queue.rs",
+     "            live.sent = Sent::Unsure;", "            live.sent = Sent::UnderWay;", storm("faults")),
     ("do not subscribe again", "src/stage/acquire/mqtt.rs",
      "        self.subscribe(now, out);\n    }\n\n    fn received",
      "        if self.link.connects.get() == 0 {\n            self.subscribe(now, out);\n        }\n    }\n\n    fn received",
-     "restarts"),
+     storm("restarts")),
     ("no watchdog for silent links", "src/mqtt/link.rs",
      "Some(since) if now.since(since) >= answer_within =>", "Some(since) if now.since(since) >= answer_within * 1000 =>",
-     "faults"),
+     storm("faults")),
     ("a frame that comes again is a new frame", "src/stage/acquire/identity.rs",
-     "if dup", "if false && dup", "faults"),
+     "filter(|known| dup && ", "filter(|known| dup && false && ", storm("kills")),
     ("all frames without an id are one frame", "src/stage/acquire/identity.rs",
-     "self.next.wrapping_add(1)", "self.next.wrapping_add(0)", "kills"),
+     "self.next.wrapping_add(1)", "self.next.wrapping_add(0)", storm("kills")),
+    ("the next process does not know the frames of this one", "src/stage/acquire/identity.rs",
+     "            memory.remember(Remembered { key, delivery });", "            let _ = (memory, key, delivery);",
+     storm("kills")),
+    ("do not sync what is written", "src/outbox/log.rs",
+     "        self.disk.sync()?;\n", "", unit("no_crash_state_of_the_disk")),
+    ("do not sync the folder of a new file", "src/outbox/log.rs",
+     "            self.disk.sync_folder()?;\n", "", unit("no_crash_state_of_the_disk")),
+    ("settle what could not be written", "src/outbox/keeper.rs",
+     "let tickets = self.outbox.lock().written(is_safe);", "let tickets = self.outbox.lock().written(true);",
+     storm("full-disk")),
+    ("drop the oldest without counting it", "src/outbox/mod.rs",
+     "            self.count_dropped(Some(entry.pipeline));\n", "", storm("full-disk-drops")),
+    ("forget frames that wait for room when a connection ends", "src/stage/acquire/mqtt.rs",
+     "        self.ledger.connection_lost();\n    }", "        self.ledger.connection_lost();\n        self.held.clear();\n    }",
+     unit("what_waits_for_room_outlives_its_connection")),
+    ("write to flash what only waits its turn", "src/outbox/policy.rs",
+     "has_waited && now.since(moved) >= spill_after", "has_waited && now >= moved", unit("an_overload_over_a_link")),
 ]
 
 
-def run(*command):
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+def cargo(*arguments):
+    environment = dict(os.environ, CARGO_TERM_COLOR="never")
+    return subprocess.run(["cargo", "test", "--release", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment)
 
 
-def try_mutant(name, file, old, new, storm):
-    """True when the storm turned red."""
+def first_complaint(output):
+    """What the test said first."""
+    for line in output.splitlines():
+        if " RED " in line or "panicked at" in line or line.startswith("error: test"):
+            return line.strip()
+    return "the test run failed"
+
+
+def try_mutant(name, file, old, new, test):
+    """What came of it, and what the test said."""
     path = ROOT / file
     source = path.read_text(encoding="utf-8")
     if source.count(old) != 1:
-        print(f"MISPLACED {name}: {old!r} stands {source.count(old)} times in {file}")
-        return False
+        return "MISPLACED", f"{old!r} stands {source.count(old)} times in {file}"
     try:
         path.write_text(source.replace(old, new), encoding="utf-8")
-        built = run("cargo", "build", "--release", "--bin", "lineside", "--test", "storms")
+        built = cargo("--no-run", *test[: test.index("--")])
         if built.returncode != 0:
-            print(f"BROKEN    {name}: does not compile\n{built.stderr}")
-            return False
-        stormed = run("cargo", "test", "--release", "--test", "storms", "--", storm)
-        lines = [line for line in stormed.stdout.splitlines() if line.startswith("storm ")]
-        killed = stormed.returncode != 0 and any("RED" in line for line in lines)
-        print(f"{'killed   ' if killed else 'SURVIVED '} {name}: {'; '.join(lines)[:160]}", flush=True)
-        return killed
+            return "BROKEN", built.stderr.strip().splitlines()[-1]
+        tested = cargo(*test)
+        if tested.returncode == 0:
+            return "SURVIVED", ""
+        return "killed", first_complaint(tested.stdout + tested.stderr)
     finally:
         path.write_text(source, encoding="utf-8")
 
 
 def main():
     words = sys.argv[1:]
-    if run("git", "status", "--porcelain", "src").stdout:
+    if subprocess.run(["git", "diff", "--quiet", "--", "src"], cwd=ROOT).returncode != 0:
         sys.exit("mutants.py: there are changes under src/; commit them first")
     wanted = [mutant for mutant in MUTANTS if not words or any(word in mutant[0] for word in words)]
-    alive = [mutant[0] for mutant in wanted if not try_mutant(*mutant)]
-    print(f"{len(wanted) - len(alive)} of {len(wanted)} mutants killed")
+    alive = 0
+    print("| broken on purpose | test | |\n|---|---|---|")
+    for mutant in wanted:
+        begun = time.monotonic()
+        came, said = try_mutant(*mutant)
+        alive += came != "killed"
+        test = mutant[4]
+        kind = "storm" if "storms" in test else "unit test"
+        print(f"| {mutant[0]} | {kind} `{test[-1]}` | {came} |", flush=True)
+        print(f"  {time.monotonic() - begun:.0f} s: {said[:200]}", file=sys.stderr, flush=True)
+    print(f"{len(wanted) - alive} of {len(wanted)} mutants killed")
     sys.exit(1 if alive else 0)
 
 

@@ -1,9 +1,10 @@
 //! A TCP proxy with faults, between the daemon and its broker.
 //!
-//! It knows nothing of MQTT, but for two things that a storm needs: where a chunk's first byte can be
+//! It knows nothing of MQTT, but for three things that a storm needs: where a chunk's first byte can be
 //! broken so that the packet cannot be read any more (TCP's own checksum lets one flipped byte in
 //! billions through; MQTT has none, so a flipped byte *inside* a payload is nobody's to find, except
-//! under TLS, where any byte may be broken), and the ids of frames that were handed to the daemon.
+//! under TLS, where any byte may be broken), the ids of frames that were handed to the daemon, and which
+//! of its connections publishes.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -32,9 +33,13 @@ pub(crate) enum Fault {
     Refuse,
     /// Connections stay and new ones are taken, but no byte comes through.
     BlackHole,
+    /// The publishing connection ends, and again whenever it comes: frames come in, and no answer goes
+    /// out.
+    NoWayOut,
 }
 
 impl Fault {
+    /// What befalls a link as a whole.
     pub(crate) const ALL: [Self; 8] = [
         Self::Cut,
         Self::Reset,
@@ -64,12 +69,18 @@ const LATE_NOW: u8 = 1;
 const TRICKLE_NOW: u8 = 2;
 const REFUSE_NOW: u8 = 3;
 const SWALLOW_NOW: u8 = 4;
+const BAR_OUT_NOW: u8 = 5;
+
+/// In the CONNECT of the publishing connection: the end of its client id.
+const PUBLISHES: &[u8] = b"-out";
 
 struct Connection {
     daemon: Arc<TcpStream>,
     broker: Option<Arc<TcpStream>>,
     /// [`OPEN`], or why no byte comes through any more.
     mute: Arc<AtomicU8>,
+    /// It is the one that publishes.
+    publishes: Arc<AtomicBool>,
 }
 
 struct Shared {
@@ -132,6 +143,14 @@ impl Proxy {
                 set(REFUSE_NOW);
                 self.end_all(false);
             }
+            Fault::NoWayOut => {
+                set(BAR_OUT_NOW);
+                for connection in self.shared.lock().iter() {
+                    if connection.publishes.load(Ordering::SeqCst) {
+                        let _ = connection.daemon.shutdown(Shutdown::Both);
+                    }
+                }
+            }
             Fault::BlackHole => {
                 set(SWALLOW_NOW);
                 for connection in self.shared.lock().iter() {
@@ -147,7 +166,7 @@ impl Proxy {
     }
 
     fn end_all(&self, reset: bool) {
-        for Connection { daemon, broker, mute } in self.shared.lock().drain(..) {
+        for Connection { daemon, broker, mute, .. } in self.shared.lock().drain(..) {
             let ends = [Some(daemon), broker];
             if reset {
                 // With a linger of zero, closing sends RST. Ending the reading wakes the two threads
@@ -208,6 +227,7 @@ fn connect(daemon: TcpStream, shared: &Arc<Shared>) {
     let daemon = Arc::new(daemon);
     let swallows = shared.weather() == SWALLOW_NOW;
     let mute = Arc::new(AtomicU8::new(if swallows { MUTE } else { OPEN }));
+    let publishes = Arc::new(AtomicBool::new(false));
     // A broker that is away: the daemon's connection ends at once, as behind a router.
     let broker =
         if swallows { None } else { TcpStream::connect(("127.0.0.1", shared.upstream)).ok().map(Arc::new) };
@@ -218,25 +238,49 @@ fn connect(daemon: TcpStream, shared: &Arc<Shared>) {
     {
         let mut connections = shared.lock();
         connections.retain(|old| Arc::strong_count(&old.daemon) > 1);
-        connections.push(Connection { daemon: daemon.clone(), broker: broker.clone(), mute: mute.clone() });
+        connections.push(Connection {
+            daemon: daemon.clone(),
+            broker: broker.clone(),
+            mute: mute.clone(),
+            publishes: publishes.clone(),
+        });
     }
     if let Some(broker) = broker {
         let _ = broker.set_nodelay(true);
         let (from, to, mute, shared) = (broker, daemon.clone(), mute.clone(), shared.clone());
-        std::thread::spawn(move || pump(&from, Some(&to), &mute, &shared, Some(Tap::default())));
+        std::thread::spawn(move || pump(&from, Some(&to), &mute, &shared, Watch::Frames(Tap::default())));
     }
     let shared = shared.clone();
-    std::thread::spawn(move || pump(&daemon, broker_end.as_deref(), &mute, &shared, None));
+    std::thread::spawn(move || {
+        pump(&daemon, broker_end.as_deref(), &mute, &shared, Watch::Greeting(publishes))
+    });
+}
+
+/// What a direction is looked at for.
+enum Watch {
+    /// To the daemon: which frames.
+    Frames(Tap),
+    /// From the daemon: whether its first bytes say that it publishes.
+    Greeting(Arc<AtomicBool>),
 }
 
 /// Moves bytes until one side ends.
-fn pump(from: &TcpStream, to: Option<&TcpStream>, mute: &AtomicU8, shared: &Shared, mut tap: Option<Tap>) {
+fn pump(from: &TcpStream, to: Option<&TcpStream>, mute: &AtomicU8, shared: &Shared, mut watch: Watch) {
     let mut buffer = [0; 16 * 1024];
     let (mut reading, mut writing) = (from, to);
     while let Ok(length @ 1..) = reading.read(&mut buffer) {
         let chunk = &mut buffer[..length];
         if mute.load(Ordering::SeqCst) != OPEN {
             continue;
+        }
+        if let Watch::Greeting(publishes) = &watch {
+            if chunk.first() == Some(&0x10) && chunk.windows(PUBLISHES.len()).any(|part| part == PUBLISHES) {
+                publishes.store(true, Ordering::SeqCst);
+            }
+            if publishes.load(Ordering::SeqCst) && shared.weather() == BAR_OUT_NOW {
+                let _ = from.shutdown(Shutdown::Both);
+                break;
+            }
         }
         if shared.break_next.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
             let at = if shared.any_byte { length / 2 } else { 0 };
@@ -261,7 +305,7 @@ fn pump(from: &TcpStream, to: Option<&TcpStream>, mute: &AtomicU8, shared: &Shar
         if !written {
             break;
         }
-        if let Some(tap) = &mut tap {
+        if let Watch::Frames(tap) = &mut watch {
             tap.read(chunk, &shared.handed);
         }
     }
@@ -271,7 +315,7 @@ fn pump(from: &TcpStream, to: Option<&TcpStream>, mute: &AtomicU8, shared: &Shar
             let _ = to.map(|to| to.shutdown(Shutdown::Write));
         }
         // The daemon has given up on a mute connection: nobody is left to keep it open for.
-        (MUTE, Some(to)) if tap.is_none() => {
+        (MUTE, Some(to)) if matches!(watch, Watch::Greeting(_)) => {
             let _ = to.shutdown(Shutdown::Both);
         }
         // A mute connection's daemon is not told; a reset is said by closing.

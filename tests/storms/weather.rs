@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use lineside::flow::fail::Point;
+use serde_json::Value;
+
 use super::chance::Chance;
-use super::line::{KEEP_ALIVE, Line, Link, Verdict};
+use super::line::{KEEP_ALIVE, Line, Link, PATIENCE, Verdict, Wanted};
 use super::proxy::Fault;
+use super::support::client::Client;
 use super::support::mosquitto::Setup;
+use super::support::site::STATS;
 use super::support::{SOON, eventually};
 
 /// How a storm is asked for.
@@ -16,6 +21,14 @@ pub(crate) struct Plan {
     pub(crate) long: bool,
     /// Length of a soak.
     pub(crate) soak: Duration,
+    /// `[broker] protocol` of this storm.
+    pub(crate) protocol: &'static str,
+}
+
+impl Plan {
+    fn line(&self, name: &'static str, link: Link, named: fn(u64) -> bool) -> Wanted {
+        Wanted { name, protocol: self.protocol, link, named, outbox: "" }
+    }
 }
 
 /// What came of a storm.
@@ -33,9 +46,12 @@ pub(crate) type Storm = (&'static str, fn(&Plan) -> Outcome);
 /// In the order in which they run.
 pub(crate) const STORMS: &[Storm] = &[
     ("kills", kills),
+    ("points", points),
     ("restarts", restarts),
     ("faults", faults),
     ("faults-tls", faults_tls),
+    ("full-disk", full_disk),
+    ("full-disk-drops", full_disk_drops),
     ("soak", soak),
 ];
 
@@ -52,7 +68,7 @@ fn most_named(frame: u64) -> bool {
 fn kills(plan: &Plan) -> Outcome {
     let kills = if plan.long { 1000 } else { 40 };
     let mut chance = Chance::new(plan.seed, "kills");
-    let mut line = Line::start("kills", Link::Direct, most_named);
+    let mut line = Line::start(&plan.line("kills", Link::Direct, most_named));
     line.sender.rate(300);
     let mut complaints = Vec::new();
     for n in 0..kills {
@@ -71,11 +87,54 @@ fn kills(plan: &Plan) -> Outcome {
     Outcome { verdict: line.verdict(), complaints, notes: vec![format!("{kills} × kill -9")] }
 }
 
+/// Death at each step of settlement, at a pass of chance.
+fn points(plan: &Plan) -> Outcome {
+    let rounds = if plan.long { 10 } else { 1 };
+    let mut chance = Chance::new(plan.seed, "points");
+    let mut line = Line::start(&Wanted {
+        outbox: "spill_after_ms = 100",
+        ..plan.line("points", Link::Proxied, most_named)
+    });
+    line.sender.rate(300);
+    let mut complaints = Vec::new();
+    for round in 0..rounds {
+        let mut points = Point::ALL.to_vec();
+        chance.shuffle(&mut points);
+        for point in points {
+            let name = point.as_str();
+            let is_on_disk = name.starts_with("records") || name.starts_with("segment");
+            let pass = match point {
+                // Segments are large and few.
+                Point::SegmentCreate | Point::SegmentRead | Point::SegmentRemove => 1,
+                _ if is_on_disk => chance.within(1..4),
+                _ => chance.within(1..200),
+            };
+            line.kill_and_plan(&format!("{name}#{pass}=kill"));
+            if is_on_disk {
+                // It is written to while no answer goes out, and read when the way is free again.
+                line.subscribed_or_dead();
+                line.proxy().begin(Fault::NoWayOut);
+                std::thread::sleep(chance.millis(400..900));
+                line.proxy().calm();
+            }
+            if eventually(SOON, || (!line.daemon.is_alive()).then_some(())).is_none() {
+                complaints.push(format!("{name}#{pass} was not reached in round {round}"));
+            }
+        }
+    }
+    line.kill();
+    Outcome {
+        verdict: line.verdict(),
+        complaints,
+        notes: vec![format!("{rounds} deaths at each of {} steps", Point::ALL.len())],
+    }
+}
+
 /// The broker restarts: the first half with persistence, the second half without.
 fn restarts(plan: &Plan) -> Outcome {
     let restarts = if plan.long { 150 } else { 5 };
     let mut chance = Chance::new(plan.seed, "restarts");
-    let mut line = Line::start("restarts", Link::Proxied, all_named);
+    let mut line = Line::start(&plan.line("restarts", Link::Proxied, all_named));
     let mut away = Away::default();
     line.sender.rate(500);
     for n in 0..restarts {
@@ -127,14 +186,15 @@ fn faults_tls(plan: &Plan) -> Outcome {
 }
 
 /// Every kind of link fault equally often, in an order of chance.
-fn link_faults(plan: &Plan, name: &str, link: Link) -> Outcome {
+fn link_faults(plan: &Plan, name: &'static str, link: Link) -> Outcome {
     let rounds = match (plan.long, link) {
+        (true, Link::ProxiedTls) => 5,
         (true, _) => 25,
         (false, Link::ProxiedTls) => 1,
         (false, _) => 2,
     };
     let mut chance = Chance::new(plan.seed, name);
-    let line = Line::start(name, link, most_named);
+    let line = Line::start(&plan.line(name, link, most_named));
     let mut away = Away::default();
     line.sender.rate(300);
     for round in 0..rounds {
@@ -153,10 +213,69 @@ fn link_faults(plan: &Plan, name: &str, link: Link) -> Outcome {
     away.outcome(&line, format!("{rounds} × {} kinds of link fault", Fault::ALL.len()))
 }
 
+fn full_disk(plan: &Plan) -> Outcome {
+    without_room(plan, "full-disk", "block")
+}
+
+fn full_disk_drops(plan: &Plan) -> Outcome {
+    without_room(plan, "full-disk-drops", "drop_oldest")
+}
+
+/// The disk is full for a while in the middle of an outage: what may not be dropped is not lost, and
+/// what may be is counted.
+fn without_room(plan: &Plan, name: &'static str, when_full: &str) -> Outcome {
+    let full_for = Duration::from_secs(if plan.long { 60 } else { 4 });
+    let drops = when_full == "drop_oldest";
+    let line = Line::start(&Wanted {
+        // Less than the frames that a broker sends without an acknowledgement: memory fills as well.
+        outbox: if drops {
+            "spill_after_ms = 100\nmemory_bytes = 32_768\nwhen_full = \"drop_oldest\""
+        } else {
+            "spill_after_ms = 100\nmemory_bytes = 32_768\nwhen_full = \"block\""
+        },
+        ..plan.line(name, Link::Proxied, most_named)
+    });
+    let mut complaints = Vec::new();
+    line.sender.rate(300);
+    std::thread::sleep(Duration::from_millis(500));
+    line.proxy().begin(Fault::NoWayOut);
+    if eventually(SOON, || line.has_written().then_some(())).is_none() {
+        complaints.push("nothing was written while no answer could go out".into());
+    }
+    line.disk_is_full(true);
+    std::thread::sleep(full_for);
+    line.daemon.wait_log(&["cannot write", "No space left"], Duration::from_secs(1));
+    line.disk_is_full(false);
+    line.daemon.wait_log(&["works again"], SOON);
+    std::thread::sleep(Duration::from_millis(500));
+    line.proxy().calm();
+    let mut notes = vec![format!("a disk that is full for {} s", full_for.as_secs())];
+    if drops {
+        line.sender.rate(0);
+        let client = Client::connect(line.broker.port, "storm-stats");
+        assert!(client.subscribe(STATS, rumqttc::QoS::AtLeastOnce), "the storm may subscribe");
+        let dropped = || client.heard(STATS).last().map_or(0, |stats| dropped_by_choice(&stats.json()));
+        eventually(PATIENCE, || (line.book.open() as u64 <= dropped()).then_some(()));
+        let dropped = dropped();
+        line.book.drop_by_choice(dropped);
+        notes.push(format!("{dropped} dropped by choice, each counted"));
+        if dropped == 0 {
+            complaints.push("nothing was dropped: the disk was not full for long enough".into());
+        }
+    }
+    Outcome { verdict: line.verdict(), complaints, notes }
+}
+
+/// What the outbox let go, as `stats` count it.
+fn dropped_by_choice(stats: &Value) -> u64 {
+    let pipelines = stats["pipelines"].as_object().into_iter().flat_map(|pipelines| pipelines.values());
+    pipelines.filter_map(|pipeline| pipeline["lost"]["outbox_drop_oldest"].as_u64()).sum()
+}
+
 /// Link faults and broker restarts for minutes: memory must not grow.
 fn soak(plan: &Plan) -> Outcome {
     let mut chance = Chance::new(plan.seed, "soak");
-    let mut line = Line::start("soak", Link::Proxied, most_named);
+    let mut line = Line::start(&plan.line("soak", Link::Proxied, most_named));
     let mut away = Away::default();
     let mut samples: Vec<(f64, f64)> = Vec::new();
     let begun = Instant::now();

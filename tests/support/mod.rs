@@ -11,6 +11,7 @@ pub(crate) mod onnx;
 pub(crate) mod oracle;
 pub(crate) mod peer;
 pub(crate) mod pictures;
+pub(crate) mod scripted;
 pub(crate) mod site;
 
 use std::net::TcpListener;

@@ -20,6 +20,7 @@ mod modbus;
 mod mqtt5;
 mod notebook;
 mod outbox;
+mod overload;
 mod peers;
 mod real_data;
 mod serial;

@@ -256,6 +256,16 @@ impl MqttSource {
         }
     }
 
+    /// What waits for room goes first.
+    fn push_held(&mut self) {
+        while let Some((pipeline, arrival)) = self.held.pop_front() {
+            if let Some(waits) = self.intake.push(pipeline, arrival) {
+                self.held.push_front((pipeline, waits));
+                break;
+            }
+        }
+    }
+
     /// A broker sends the retained frame at each SUBSCRIBE: the same one is answered once.
     fn was_taken(&mut self, publish: &Publish) -> bool {
         let hash = xxh3_64(&publish.payload);
@@ -321,12 +331,7 @@ impl Role for MqttSource {
     }
 
     fn pump(&mut self, now: Micros, out: &mut Out) {
-        while let Some((pipeline, arrival)) = self.held.pop_front() {
-            if let Some(waits) = self.intake.push(pipeline, arrival) {
-                self.held.push_front((pipeline, waits));
-                break;
-            }
-        }
+        self.push_held();
         while let Some(pkid) = self.ledger.next_ack() {
             out.puback(pkid);
             self.identities.acknowledged(pkid);
@@ -338,6 +343,7 @@ impl Role for MqttSource {
     }
 
     fn takes_more(&mut self) -> bool {
+        self.push_held();
         self.held.is_empty()
             && self.ledger.unacknowledged() < MAX_UNACKNOWLEDGED
             && !self.intake.is_stopping()
@@ -479,6 +485,24 @@ mod tests {
         assert_eq!(order, ["1", "2", "3"]);
         assert!(bench.source.takes_more());
         assert_eq!(bench.acks(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn what_waits_for_room_outlives_its_connection() {
+        let mut bench = bench(&["t"], WhenFull::Block);
+        for pkid in 1..=3 {
+            bench.receive("t", pkid, &pkid.to_string());
+        }
+        // The broker may forget us: nobody sends the third one again.
+        bench.source.disconnected();
+        let payloads: Vec<_> = (0..3)
+            .map(|_| {
+                let arrival = bench.take();
+                bench.source.takes_more();
+                arrival.frame.payload
+            })
+            .collect();
+        assert_eq!(payloads, ["1", "2", "3"]);
     }
 
     #[test]

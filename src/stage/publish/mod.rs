@@ -244,7 +244,7 @@ impl Outlet {
     /// The broker will never take it: counted, said, and its frame settled, which would come again only
     /// to end here again.
     fn lose(&mut self, now: Micros, token: Token, reason: Reason, why: &str) {
-        let Some(settled) = self.publisher.outbox.settle(token) else { return };
+        let Some(settled) = self.publisher.outbox.settle(token, now) else { return };
         if let Some(pipeline) = settled.pipeline {
             self.publisher.counters[pipeline].lost(reason).bump();
         }
@@ -291,7 +291,7 @@ impl Outlet {
     }
 
     fn settle(&mut self, now: Micros, token: Token) {
-        let Some(settled) = self.publisher.outbox.settle(token) else { return };
+        let Some(settled) = self.publisher.outbox.settle(token, now) else { return };
         if let (Some(pipeline), Kind::Prediction) = (settled.pipeline, settled.kind) {
             self.publisher.counters[pipeline].settled.bump();
             // How long the backlog waited says nothing of the broker.
@@ -313,11 +313,11 @@ impl Role for Outlet {
         Greeting { client_id: self.client_id.clone(), clean_session: true, will: Some(will) }
     }
 
-    fn connected(&mut self, _: Micros, welcome: &Welcome, _: &mut Out) {
+    fn connected(&mut self, now: Micros, welcome: &Welcome, _: &mut Out) {
         self.receive_maximum = welcome.receive_maximum.into();
         self.notices.lock().is_news = true;
         self.link.up.store(1, Ordering::Relaxed);
-        self.publisher.outbox.connected();
+        self.publisher.outbox.connected(now);
     }
 
     fn received(&mut self, now: Micros, incoming: Incoming, _: &mut Out) -> Result<(), LinkError> {
