@@ -14,6 +14,8 @@ pub mod port;
 pub mod vitals;
 pub mod watchdog;
 pub mod way;
+#[cfg(test)]
+mod weather;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;

@@ -322,7 +322,7 @@ impl<M: Messages> Role for Sender<'_, M> {
         self.pause == Pause::Ended && self.unacknowledged.is_empty()
     }
 
-    fn disconnected(&mut self) {}
+    fn disconnected(&mut self, _: Micros) {}
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
-use bytes::Buf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
@@ -17,15 +16,12 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::link::{Link, LinkError, Role};
 use super::packet::Out;
+use super::talk::{Talk, Turn};
 use super::tls;
-use super::wire::Reader;
 use crate::base::Clock;
 use crate::base::counters::LinkCounters;
 use crate::base::words::in_words;
 use crate::config::{Broker, Tls};
-
-/// Encoded bytes that may wait for the socket before the role is asked for more.
-const OUT_BYTES: usize = 64 * 1024;
 
 /// What a connection needs to know.
 #[derive(Clone)]
@@ -143,11 +139,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
     }
 
     fn is_over(&mut self) -> bool {
-        match self.handle.stage() {
-            RUNNING => false,
-            FINISHING => self.link.role.is_done(),
-            _ => true,
-        }
+        is_over(self.handle.stage(), &mut self.link.role)
     }
 
     async fn attempt(&mut self) -> Result<(), LinkError> {
@@ -176,57 +168,25 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
 
     async fn converse(&mut self, stream: impl AsyncRead + AsyncWrite) -> Result<(), LinkError> {
         let (mut from, mut to) = tokio::io::split(stream);
-        let protocol = self.settings.broker.protocol;
-        let mut reader = Reader::new(protocol, self.settings.max_payload);
-        let mut out = Out::new(protocol);
-        let now = self.clock.now();
-        self.link.opened(now, &mut out);
+        let Settings { broker, max_payload, .. } = self.settings;
+        let patience = broker.keep_alive;
+        let mut talk = Talk::new(broker, *max_payload, self.clock.now(), &mut self.link);
         let mut was_up = false;
-        let mut last_progress = now;
         loop {
             self.settings.counters.turns.bump();
-            let now = self.clock.now();
-            // What is left from the last read comes first: it may have waited for room downstream.
-            let mut is_drained = false;
-            while self.link.role.takes_more() {
-                let Some(incoming) = reader.next_packet()? else {
-                    is_drained = true;
-                    break;
-                };
-                self.link.received(now, incoming, &mut out)?;
-            }
+            let stage = self.handle.stage();
+            let turn = talk.turn(self.clock.now(), &mut self.link, |role| is_over(stage, role))?;
             if self.link.is_up() && !was_up {
                 was_up = true;
                 self.connected();
             }
-            // Asked before the role gets its turn: being told to finish may give it a last word.
-            let over = self.is_over();
-            if out.len() < OUT_BYTES {
-                self.link.pump(now, &mut out);
-            }
-            if over && out.is_empty() {
+            let Turn::Socket { reads, within } = turn else {
                 return self.say_goodbye(&mut to).await;
-            }
-            let reads = self.link.role.takes_more();
-            if reads && !is_drained && out.len() < OUT_BYTES {
-                // The role has found room meanwhile, and no byte need come for what is in our buffer.
-                continue;
-            }
-            if !reads {
-                self.link.not_reading(now);
-            }
-            self.link.tick(now, &mut out)?;
-            if out.is_empty() {
-                last_progress = now;
-            }
-            let patience = self.settings.broker.keep_alive;
-            if now.since(last_progress) >= patience {
-                return Err(LinkError::Stuck { secs: patience.as_secs() });
-            }
-            let deadline = self.link.deadline(now).min(patience);
+            };
+            let (into, waits) = talk.buffers();
             tokio::select! {
                 biased;
-                written = to.write(&out), if !out.is_empty() => {
+                written = to.write(waits), if !waits.is_empty() => {
                     let written = match written {
                         Ok(0) => Err(self.link.closed()),
                         written => written.map_err(LinkError::of_socket),
@@ -234,64 +194,50 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                     let written = match written {
                         Ok(written) => written,
                         Err(error) => {
-                            self.hear_out(&mut from, &mut reader).await?;
+                            self.hear_out(&mut from, &mut talk).await?;
                             return Err(error);
                         }
                     };
-                    out.advance(written);
-                    last_progress = self.clock.now();
-                    self.link.sent(last_progress);
+                    talk.wrote(written, self.clock.now(), &mut self.link);
                     // TLS keeps records back until it is told to let them go.
-                    if out.is_empty() {
+                    if !talk.has_out() {
                         timeout(patience, to.flush())
                             .await
                             .map_err(|_| LinkError::Stuck { secs: patience.as_secs() })?
                             .map_err(LinkError::of_socket)?;
                     }
                 }
-                read = from.read_buf(reader.buffer()), if reads => {
+                read = from.read_buf(into), if reads => {
                     if read.map_err(LinkError::of_socket)? == 0 {
                         return Err(self.link.closed());
                     }
                 }
                 () = self.handle.0.wake.notified() => {}
-                () = sleep(deadline) => {}
+                () = sleep(within) => {}
             }
         }
     }
 
     /// We can say nothing more, and what the broker has said before may still be on its way through
-    /// our own buffers. A broker that forgets us will not say it again: take what has come whole.
+    /// the system's buffers.
     async fn hear_out(
         &mut self,
         from: &mut (impl AsyncRead + Unpin),
-        reader: &mut Reader,
+        talk: &mut Talk,
     ) -> Result<(), LinkError> {
         const LAST_WORDS_WITHIN: Duration = Duration::from_millis(100);
         // Longer would keep the next connection waiting, on which frames come as well.
         const ROOM_WITHIN: Duration = Duration::from_secs(1);
         let patience = Instant::now() + ROOM_WITHIN;
-        // Answers have nowhere to go.
-        let mut unsaid = Out::new(self.settings.broker.protocol);
         loop {
-            let now = self.clock.now();
-            let mut is_drained = false;
-            while self.link.role.takes_more() && !is_drained {
-                match reader.next_packet()? {
-                    Some(incoming) => self.link.received(now, incoming, &mut unsaid)?,
-                    None => is_drained = true,
-                }
-            }
-            if !is_drained {
+            if !talk.hear_out(self.clock.now(), &mut self.link, false)? {
                 if timeout_at(patience, self.handle.0.wake.notified()).await.is_ok() {
                     continue;
                 }
-                while let Some(incoming) = reader.next_packet()? {
-                    self.link.received(now, incoming, &mut unsaid)?;
-                }
+                talk.hear_out(self.clock.now(), &mut self.link, true)?;
                 return Ok(());
             }
-            match timeout(LAST_WORDS_WITHIN, from.read_buf(reader.buffer())).await {
+            match timeout(LAST_WORDS_WITHIN, from.read_buf(talk.buffers().0)).await {
                 Ok(Ok(1..)) => {}
                 Ok(Ok(0) | Err(_)) | Err(_) => return Ok(()),
             }
@@ -315,6 +261,14 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
         .await;
         self.settings.counters.up.store(0, Ordering::Relaxed);
         Ok(())
+    }
+}
+
+fn is_over(stage: u8, role: &mut impl Role) -> bool {
+    match stage {
+        RUNNING => false,
+        FINISHING => role.is_done(),
+        _ => true,
     }
 }
 

@@ -53,7 +53,7 @@ pub trait Role: Send {
     /// Asked once the link is told to finish: nothing is left to say.
     fn is_done(&mut self) -> bool;
     /// The connection is gone.
-    fn disconnected(&mut self);
+    fn disconnected(&mut self, now: Micros);
 }
 
 /// Why a connection failed or ended. The link tries again after each of them.
@@ -344,7 +344,7 @@ impl<R: Role> Link<R> {
     /// The attempt failed or the connection is gone; how long until the next attempt.
     pub fn ended(&mut self, now: Micros) -> Duration {
         if self.is_up() {
-            self.role.disconnected();
+            self.role.disconnected(now);
         }
         let wait = self.backoff.failed(now);
         self.phase = Phase::Down { retry_at: now + wait };

@@ -11,6 +11,7 @@
 //! - [`link`]: one connection over its whole life, as a function of packets and time
 //! - [`acks`]: which frames may be acknowledged, in receive order
 //! - [`topic`]: filters with named levels
+//! - [`talk`]: what is said on one connection, as a function of bytes and time
 //! - [`driver`]: the thread, the socket, TLS
 //! - [`client`]: sends messages once over the same machine, for tools
 //!
@@ -21,6 +22,7 @@ pub mod client;
 pub mod driver;
 pub mod link;
 pub mod packet;
+pub mod talk;
 pub mod tls;
 pub mod topic;
 pub mod wire;

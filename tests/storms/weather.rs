@@ -138,7 +138,7 @@ fn restarts(plan: &Plan) -> Outcome {
     let mut away = Away::default();
     line.sender.rate(500);
     for n in 0..restarts {
-        std::thread::sleep(chance.millis(50..500));
+        away.stand(&mut chance);
         line.broker.restart();
         away.measure(&line, &format!("persistent restart {n}"), Duration::ZERO);
     }
@@ -154,7 +154,7 @@ fn restarts(plan: &Plan) -> Outcome {
     line.broker.change(Setup::default());
     line.sender.rate(500);
     for n in 0..restarts {
-        std::thread::sleep(chance.millis(50..500));
+        away.stand(&mut chance);
         line.broker.stop();
         // The hearer has to be back first: a broker drops what nobody has subscribed to.
         line.proxy().begin(Fault::Refuse);
@@ -201,7 +201,7 @@ fn link_faults(plan: &Plan, name: &'static str, link: Link) -> Outcome {
         let mut kinds = Fault::ALL;
         chance.shuffle(&mut kinds);
         for fault in kinds {
-            std::thread::sleep(chance.millis(100..600));
+            away.stand(&mut chance);
             line.proxy().begin(fault);
             std::thread::sleep(chance.millis(100..900));
             line.proxy().calm();
@@ -330,6 +330,7 @@ fn slope(samples: &[(f64, f64)]) -> (f64, f64) {
 /// How long the line was away after each blow.
 #[derive(Default)]
 struct Away {
+    last: Duration,
     longest: Duration,
     total: Duration,
     blows: u32,
@@ -339,6 +340,12 @@ struct Away {
 }
 
 impl Away {
+    /// Good weather for as long as the line was away, and a moment: with a link that breaks as soon as it
+    /// stands, only the longest wait between attempts would be tested.
+    fn stand(&self, chance: &mut Chance) {
+        std::thread::sleep(self.last + chance.millis(50..500));
+    }
+
     /// Waits until the line lives; it must within `noticing`, the wait that the daemon announced, and 2 s.
     fn measure(&mut self, line: &Line, what: &str, noticing: Duration) {
         let took = line.live_again();
@@ -348,6 +355,7 @@ impl Away {
         let allowed = noticing + said + Duration::from_secs(2);
         match took {
             Some(took) => {
+                self.last = took;
                 self.longest = self.longest.max(took);
                 self.total += took;
                 self.blows += 1;

@@ -31,7 +31,7 @@ impl Role for Recorder {
     fn awaits_answer(&self) -> bool {
         self.awaits
     }
-    fn disconnected(&mut self) {
+    fn disconnected(&mut self, _: Micros) {
         self.disconnected += 1;
     }
 }

@@ -355,7 +355,7 @@ impl Role for MqttSource {
         true
     }
 
-    fn disconnected(&mut self) {
+    fn disconnected(&mut self, _: Micros) {
         self.subscription = Subscription::None;
         self.link.up.store(0, Ordering::Relaxed);
         (self.on_taking)(false);
@@ -494,7 +494,7 @@ mod tests {
             bench.receive("t", pkid, &pkid.to_string());
         }
         // The broker may forget us: nobody sends the third one again.
-        bench.source.disconnected();
+        bench.source.disconnected(Micros(3));
         let payloads: Vec<_> = (0..3)
             .map(|_| {
                 let arrival = bench.take();
@@ -612,7 +612,7 @@ mod tests {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         bench.receive("t", 1, "x");
         let old = bench.take();
-        bench.source.disconnected();
+        bench.source.disconnected(Micros(3));
         bench.receive("t", 1, "another frame, in a new session");
         old.ticket.settle();
         assert!(bench.acks().is_empty());
@@ -624,7 +624,7 @@ mod tests {
     fn a_frame_that_comes_again_is_not_answered_twice_by_one_process() {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         let again = |bench: &mut Bench| {
-            bench.source.disconnected();
+            bench.source.disconnected(Micros(3));
             bench.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
         };
         bench.receive("t", 1, "x");
@@ -647,7 +647,7 @@ mod tests {
         let first = bench.take();
         let delivery = first.frame.identity.delivery;
         first.ticket.leave();
-        bench.source.disconnected();
+        bench.source.disconnected(Micros(3));
         bench.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
         let again = bench.take();
         assert_eq!(again.frame.identity.delivery, delivery);

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::base::counters::{LinkCounters, PipelineCounters};
-use crate::base::{Back, Clock, Micros, Reason, SystemClock};
+use crate::base::{Back, Micros, Reason};
 use crate::config::Qos;
 use crate::flow::fail::{self, Point};
 use crate::mqtt::packet::{
@@ -353,10 +353,10 @@ impl Role for Outlet {
         quiet && (self.said_stopped || !connected)
     }
 
-    fn disconnected(&mut self) {
+    fn disconnected(&mut self, now: Micros) {
         self.link.up.store(0, Ordering::Relaxed);
         self.under_way.clear();
-        self.publisher.outbox.connection_lost(SystemClock.now());
+        self.publisher.outbox.connection_lost(now);
     }
 }
 
@@ -497,7 +497,7 @@ mod tests {
         bench.queue("b", Qos::AtLeastOnce);
         let first = bench.sent();
         bench.acknowledge(first[0].0);
-        bench.outlet.disconnected();
+        bench.outlet.disconnected(Micros(3));
         bench.connect();
         let again = bench.sent();
         assert_eq!(again.len(), 1);
@@ -513,7 +513,7 @@ mod tests {
         let (first, _) = bench.sent()[0];
         let error = bench.answer(first, 0x97).unwrap_err();
         assert!(error.to_string().contains("quota"), "{error}");
-        bench.outlet.disconnected();
+        bench.outlet.disconnected(Micros(3));
         bench.connect();
         let again = bench.sent();
         assert!(again[0].1.contains("\"a\""), "{again:?}");
@@ -595,7 +595,7 @@ mod tests {
         assert_eq!(online[0].1, "online");
         bench.acknowledge(online[0].0);
         assert!(bench.sent().is_empty());
-        bench.outlet.disconnected();
+        bench.outlet.disconnected(Micros(3));
         bench.connect();
         let online = bench.sent();
         assert_eq!(online[0].1, "online");

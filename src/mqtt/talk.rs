@@ -1,0 +1,138 @@
+//! What is said on one connection: bytes that came go to the [`Link`], what it wants to say waits for the
+//! socket. A function of bytes and time.
+//!
+//! Promise: what is read while the role has no room waits here, bounded by what one read brings; at most
+//! [`OUT_BYTES`] and one packet wait to be written. A broker that does not take them is given up within a
+//! keep-alive.
+//! Not here: the socket ([`super::driver`]).
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+
+use super::link::{Link, LinkError, Role};
+use super::packet::Out;
+use super::wire::Reader;
+use crate::base::Micros;
+use crate::config::{Broker, Protocol};
+
+/// Encoded bytes that may wait for the socket before the role is asked for more.
+pub const OUT_BYTES: usize = 64 * 1024;
+
+/// One connection's buffers.
+pub struct Talk {
+    /// What came and was not looked at yet.
+    reader: Reader,
+    out: Out,
+    protocol: Protocol,
+    /// When the broker last took a byte, or none waited.
+    last_progress: Micros,
+    patience: Duration,
+}
+
+/// What is to be done with the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// All is said: say goodbye.
+    Over,
+    /// Write what waits, read where the role has room, and look again.
+    Socket {
+        /// Whether to read.
+        reads: bool,
+        /// After so long, if nothing else happens.
+        within: Duration,
+    },
+}
+
+impl Talk {
+    /// The socket stands: the link says hello.
+    pub fn new<R: Role>(broker: &Broker, max_payload: usize, now: Micros, link: &mut Link<R>) -> Self {
+        let mut out = Out::new(broker.protocol);
+        link.opened(now, &mut out);
+        Self {
+            reader: Reader::new(broker.protocol, max_payload),
+            out,
+            protocol: broker.protocol,
+            last_progress: now,
+            patience: broker.keep_alive,
+        }
+    }
+
+    /// Takes what came, lets the role speak, looks at the clock. `over`: whether the connection is to
+    /// end when all is said.
+    pub fn turn<R: Role>(
+        &mut self,
+        now: Micros,
+        link: &mut Link<R>,
+        over: impl Fn(&mut R) -> bool,
+    ) -> Result<Turn, LinkError> {
+        loop {
+            // What is left from the last read comes first: it may have waited for room downstream.
+            let mut is_drained = false;
+            while !is_drained && link.role.takes_more() {
+                match self.reader.next_packet()? {
+                    Some(incoming) => link.received(now, incoming, &mut self.out)?,
+                    None => is_drained = true,
+                }
+            }
+            // Asked before the role gets its turn: being told to finish may give it a last word.
+            let over = over(&mut link.role);
+            if self.out.len() < OUT_BYTES {
+                link.pump(now, &mut self.out);
+            }
+            if over && self.out.is_empty() {
+                return Ok(Turn::Over);
+            }
+            let reads = link.role.takes_more();
+            if reads && !is_drained && self.out.len() < OUT_BYTES {
+                // The role has found room meanwhile, and no byte need come for what is in our buffer.
+                continue;
+            }
+            if !reads {
+                link.not_reading(now);
+            }
+            link.tick(now, &mut self.out)?;
+            if self.out.is_empty() {
+                self.last_progress = now;
+            }
+            if now.since(self.last_progress) >= self.patience {
+                return Err(LinkError::Stuck { secs: self.patience.as_secs() });
+            }
+            return Ok(Turn::Socket { reads, within: link.deadline(now).min(self.patience) });
+        }
+    }
+
+    /// Where the socket's bytes go, and what waits to be written.
+    pub fn buffers(&mut self) -> (&mut BytesMut, &[u8]) {
+        (self.reader.buffer(), &self.out)
+    }
+
+    /// Whether something waits to be written.
+    pub fn has_out(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    /// The socket has taken so many bytes.
+    pub fn wrote<R: Role>(&mut self, bytes: usize, now: Micros, link: &mut Link<R>) {
+        self.out.advance(bytes);
+        self.last_progress = now;
+        link.sent(now);
+    }
+
+    /// We can say nothing more: takes what has come whole, as far as the role has room, or `all` of it.
+    /// Whether nothing whole is left. A broker that forgets us will not say it again.
+    pub fn hear_out<R: Role>(
+        &mut self,
+        now: Micros,
+        link: &mut Link<R>,
+        all: bool,
+    ) -> Result<bool, LinkError> {
+        // Answers have nowhere to go.
+        let mut unsaid = Out::new(self.protocol);
+        while all || link.role.takes_more() {
+            let Some(incoming) = self.reader.next_packet()? else { return Ok(true) };
+            link.received(now, incoming, &mut unsaid)?;
+        }
+        Ok(false)
+    }
+}
