@@ -107,8 +107,8 @@ keys! {
         when_full: OutboxWhenFullWord = OutboxWhenFull::DropOldest,
         /// Of these, bytes that may wait in memory. Default: a quarter of `max_bytes`, at most 8388608.
         memory_bytes: Whole<256, 1_099_511_627_776>,
-        /// A prediction that has waited for so many milliseconds, because the link is down or behind, is
-        /// written to disk.
+        /// A prediction that has waited for so many milliseconds, because the link is down or stalled, is
+        /// written to disk; over a link that is up and slow, workers wait instead.
         spill_after_ms: Whole<10, 3_600_000> = 1_000,
         /// Predictions a second that come back from disk beside the live ones.
         backlog_per_sec: Whole<1, 1_000_000> = 1_000,
