@@ -3,8 +3,8 @@
 //! Pure: time comes in, a wait goes out. The wait starts small again only after a connection has
 //! stood for [`STABLE`]: a broker that accepts and drops us at once (a second client with our id,
 //! say) is otherwise hammered. A connection that stood for at least as long as the wait before it
-//! was worth that wait: the next one is no longer. So a link that breaks often still stands for half
-//! of the time that it could.
+//! was worth that wait: the next one is half of it. So a link that breaks now and then is waited for
+//! less and less, down to what keeps it standing for half of the time that it could.
 
 use std::time::Duration;
 
@@ -23,6 +23,8 @@ pub struct Backoff {
     first: Duration,
     longest: Duration,
     failures: u32,
+    /// The last wait.
+    waited: Duration,
     up_since: Option<Micros>,
     random: u64,
 }
@@ -36,7 +38,7 @@ impl Backoff {
     /// With a first and a longest wait for something else.
     pub fn between(first: Duration, longest: Duration, seed: u64) -> Self {
         // Xorshift needs a state that is not zero.
-        Self { first, longest, failures: 0, up_since: None, random: seed | 1 }
+        Self { first, longest, failures: 0, waited: Duration::ZERO, up_since: None, random: seed | 1 }
     }
 
     /// The connection stands.
@@ -48,17 +50,20 @@ impl Backoff {
     /// doubled wait, so that many devices do not come back in step.
     pub fn failed(&mut self, now: Micros) -> Duration {
         if let Some(since) = self.up_since.take() {
-            let (stood, before) = (now.since(since), self.doubled(self.failures.saturating_sub(1)));
+            let stood = now.since(since);
             if stood >= STABLE {
                 self.failures = 0;
-            } else if stood >= before {
-                self.failures = self.failures.saturating_sub(1);
+            } else if stood >= self.waited {
+                self.failures = self.failures.saturating_sub(2);
             }
         }
         let doubled = self.doubled(self.failures);
-        self.failures = self.failures.saturating_add(1);
+        if doubled < self.longest {
+            self.failures += 1;
+        }
         let half = doubled / 2;
-        half + Duration::from_micros((half.as_micros() as f64 * self.next_unit()) as u64)
+        self.waited = half + Duration::from_micros((half.as_micros() as f64 * self.next_unit()) as u64);
+        self.waited
     }
 
     /// The wait after so many failures, before jitter.
@@ -113,13 +118,26 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_stands_for_as_long_as_it_was_away_is_waited_for_less_each_time() {
+        let mut backoff = Backoff::new(7);
+        let mut wait = (0..20).map(|_| backoff.failed(Micros(0))).last().unwrap();
+        let mut now = Micros(0);
+        for _ in 0..8 {
+            backoff.connected(now);
+            now = now + wait;
+            wait = backoff.failed(now);
+        }
+        assert!(wait <= 2 * FIRST, "{wait:?}");
+    }
+
+    #[test]
     fn a_short_connection_does_not_reset_and_a_stable_minute_does() {
         let mut backoff = Backoff::new(7);
         for _ in 0..10 {
             backoff.failed(Micros(0));
         }
         backoff.connected(Micros(0));
-        assert!(backoff.failed(Micros(0) + STABLE / 2) >= LONGEST / 2);
+        assert!(backoff.failed(Micros(0) + LONGEST / 4) >= LONGEST / 2);
         backoff.connected(Micros(0));
         assert!(backoff.failed(Micros(0) + STABLE) <= FIRST);
     }
