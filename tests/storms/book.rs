@@ -23,6 +23,8 @@ struct Inner {
     answers: usize,
     dropped: u64,
     forgetful: bool,
+    /// The judge reads: what comes now comes too late.
+    closed: bool,
 }
 
 /// An open book.
@@ -35,7 +37,8 @@ impl Book {
     /// An empty one.
     pub(crate) fn create(path: &Path) -> Self {
         let file = BufWriter::new(File::create(path).expect("the storm's folder is writable"));
-        let inner = Inner { file, frames: Vec::new(), answers: 0, dropped: 0, forgetful: false };
+        let inner =
+            Inner { file, frames: Vec::new(), answers: 0, dropped: 0, forgetful: false, closed: false };
         Self { inner: Mutex::new(inner), path: path.into() }
     }
 
@@ -128,7 +131,9 @@ impl Book {
 
     /// Everything is on disk; its place.
     pub(crate) fn close(&self) -> &Path {
-        self.lock().file.flush().expect("the storm's folder is writable");
+        let mut inner = self.lock();
+        inner.closed = true;
+        inner.file.flush().expect("the storm's folder is writable");
         &self.path
     }
 
@@ -139,6 +144,9 @@ impl Book {
 
 impl Inner {
     fn write(&mut self, line: &Value) {
+        if self.closed {
+            return;
+        }
         writeln!(self.file, "{line}").expect("the storm's folder is writable");
     }
 

@@ -92,10 +92,11 @@ fn points(plan: &Plan) -> Outcome {
     let rounds = if plan.long { 10 } else { 1 };
     let mut chance = Chance::new(plan.seed, "points");
     let mut line = Line::start(&Wanted {
-        outbox: "spill_after_ms = 100",
+        // A process lives for seconds here: the backlog must go faster than it grows.
+        outbox: "spill_after_ms = 100\nbacklog_per_sec = 20_000",
         ..plan.line("points", Link::Proxied, most_named)
     });
-    line.sender.rate(300);
+    line.sender.rate(100);
     let mut complaints = Vec::new();
     for round in 0..rounds {
         let mut points = Point::ALL.to_vec();
