@@ -115,17 +115,21 @@ impl Tensor {
 
     /// Every element is `value`; `None` where the type has no such number.
     pub fn uniform(data_type: DataType, shape: &[usize], value: f64) -> Option<Self> {
-        let count = shape.iter().product::<usize>();
+        Self::of_numbers(data_type, shape, &vec![value; shape.iter().product()])
+    }
+
+    /// These numbers; `None` where the type has no such number. There must be as many as the shape says.
+    pub fn of_numbers(data_type: DataType, shape: &[usize], numbers: &[f64]) -> Option<Self> {
         // A cast saturates and cuts: what comes back otherwise did not fit.
         macro_rules! whole {
             ($variant:ident, $number:ty) => {{
-                let number = value as $number;
-                (number as f64 == value).then(|| Data::$variant(vec![number; count]))?
+                let cast = |value: &f64| (*value as $number as f64 == *value).then_some(*value as $number);
+                Data::$variant(numbers.iter().map(cast).collect::<Option<_>>()?)
             }};
         }
         let data = match data_type {
-            DataType::F32 => Data::F32(vec![value as f32; count]),
-            DataType::F64 => Data::F64(vec![value; count]),
+            DataType::F32 => Data::F32(numbers.iter().map(|value| *value as f32).collect()),
+            DataType::F64 => Data::F64(numbers.to_vec()),
             DataType::I64 => whole!(I64, i64),
             DataType::I32 => whole!(I32, i32),
             DataType::I16 => whole!(I16, i16),
@@ -134,7 +138,9 @@ impl Tensor {
             DataType::U32 => whole!(U32, u32),
             DataType::U16 => whole!(U16, u16),
             DataType::U8 => whole!(U8, u8),
-            DataType::Bool if value == 0.0 || value == 1.0 => Data::Bool(vec![value == 1.0; count]),
+            DataType::Bool if numbers.iter().all(|value| *value == 0.0 || *value == 1.0) => {
+                Data::Bool(numbers.iter().map(|value| *value == 1.0).collect())
+            }
             DataType::Bool | DataType::F16 | DataType::Text => return None,
         };
         Some(Self { shape: shape.to_vec(), data })

@@ -95,18 +95,13 @@ pub(super) fn failure(error: ModelError) -> Failure {
     Failure::new(exit, error)
 }
 
-/// `sr=16000`: every element of that input, whose shape must be known.
+/// `sr=16000`.
 fn fixed(graph: &mut Parsed, argument: &str) -> Result<(), Failure> {
-    let wrong = |why: &str| Failure::new(Exit::DataErr, format!("--fix {argument}: {why}"));
-    let pair = argument.rsplit_once('=').and_then(|(name, number)| Some((name, number.parse().ok()?)));
-    let (name, value) = pair.ok_or_else(|| wrong("write NAME=NUMBER, as in sr=16000"))?;
-    let port = graph.inputs().iter().find(|port| port.name == name);
-    let listed = || graph.inputs().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let port = port.ok_or_else(|| wrong(&format!("there is no such input; the graph has {}", listed())))?;
-    let spec = port.concrete().ok_or_else(|| wrong(&format!("the input's shape is open: {port}")))?;
-    let value = Tensor::uniform(spec.data_type, &spec.shape, value);
-    let value = value.ok_or_else(|| wrong(&format!("no {} can be that", spec.data_type)))?;
-    graph.fix(name, &value).map_err(failure)
+    let wrong = |why: String| Failure::new(Exit::DataErr, why);
+    let (name, written) = argument
+        .rsplit_once('=')
+        .ok_or_else(|| wrong(format!("--fix {argument}: write NAME=NUMBER, as in sr=16000")))?;
+    graph.fix_as_written(name, written).map_err(wrong).map(drop)
 }
 
 /// Reads the files and pairs them with the graph's inputs, in the graph's order.

@@ -22,7 +22,7 @@ use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
 use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
 use super::model::{self, Model};
-use super::port::{self, Port};
+use super::port::{self, Dim, Port};
 use super::{convert, nnef, onnx, operators, passes, untrusted};
 use crate::base::Tensor;
 use crate::config::Card;
@@ -203,6 +203,7 @@ impl Parsed {
         match &mut self.graph {
             Graph::Onnx(proto) => {
                 let graph = proto.graph.get_or_insert_default();
+                graph.input.retain(|input| input.name != name);
                 graph.initializer.push(onnx::initializer(name, value));
             }
             Graph::Nnef(_) => {
@@ -213,6 +214,46 @@ impl Parsed {
         }
         self.inputs.remove(at);
         Ok(())
+    }
+
+    /// [`Parsed::fix`] with what a person wrote: one number for every element, or as many with commas
+    /// between them as an input with one axis has. Axes that are open have length 1, or that many.
+    ///
+    /// # Errors
+    /// In words: there is no such input, or it cannot be that.
+    pub fn fix_as_written(&mut self, name: &str, written: &str) -> Result<Tensor, String> {
+        let wrong = |why: String| format!("--fix {name}={written}: {why}");
+        let Some(port) = self.inputs.iter().find(|port| port.name == name) else {
+            let names: Vec<String> = self.inputs.iter().map(ToString::to_string).collect();
+            return Err(wrong(format!("there is no such input; the graph has {}", names.join(", "))));
+        };
+        let number = |text: &str| match text.trim() {
+            "true" => Ok(1.0),
+            "false" => Ok(0.0),
+            text => text.parse::<f64>().map_err(|_| wrong(format!("{text:?} is no number"))),
+        };
+        let mut numbers = written.split(',').map(number).collect::<Result<Vec<_>, _>>()?;
+        let data_type = port.data_type.ok_or_else(|| wrong(format!("the input has no type: {port}")))?;
+        let shape = match (&port.dims, numbers.len()) {
+            (None, 1) => Vec::new(),
+            (Some(dims), 1) => {
+                let length = |dim: &Dim| if let Dim::Fixed(length) = dim { *length } else { 1 };
+                dims.iter().map(length).collect()
+            }
+            (None, count) => vec![count],
+            (Some(dims), count) if dims.len() == 1 => vec![count],
+            (Some(dims), count) => {
+                let axes = dims.len();
+                return Err(wrong(format!("{count} numbers for an input with {axes} axes; give one number")));
+            }
+        };
+        if let &[one] = &*numbers {
+            numbers = vec![one; shape.iter().product()];
+        }
+        let value = Tensor::of_numbers(data_type, &shape, &numbers);
+        let value = value.ok_or_else(|| wrong(format!("no {data_type} can be that")))?;
+        self.fix(name, &value).map_err(|error| wrong(error.to_string()))?;
+        Ok(value)
     }
 
     /// Fixes the inputs' shapes, finds every other shape, optimises, orders: ready to run.
@@ -287,6 +328,7 @@ impl Typed {
             let mut model = passes::apply(model)?;
             let weights_bytes = model::weights_bytes(&model);
             model.optimize()?;
+            passes::keep_nan(&mut model)?;
             Ok((model, weights_bytes))
         })?;
         planned(path, begun, specs, &outputs, optimised, weights_bytes)
@@ -295,8 +337,9 @@ impl Typed {
     /// As it was translated, operator by operator: a second opinion on the rewrites.
     pub(super) fn plain(self) -> Result<Model, ModelError> {
         let Self { path, begun, specs, outputs, model } = self;
-        let model = step(&path, Step::Optimise, || passes::necessary(model))?;
+        let mut model = step(&path, Step::Optimise, || passes::necessary(model))?;
         let weights_bytes = model::weights_bytes(&model);
+        step(&path, Step::Optimise, || passes::keep_nan(&mut model))?;
         planned(path, begun, specs, &outputs, model, weights_bytes)
     }
 }

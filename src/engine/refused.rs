@@ -40,13 +40,6 @@ const RULES: &[Rule] = &[
         instead: "use mode=linear, or padding_mode=zeros or reflection",
         upstream: "tract-core/src/ops/nn/grid_sample.rs",
     },
-    Rule {
-        operator: "NonMaxSuppression",
-        meets: |node| node.input.get(2).is_none_or(String::is_empty),
-        because: "without max_output_boxes_per_class the standard wants no box, and all would come",
-        instead: "give it the number of boxes that it may keep",
-        upstream: "tract-onnx-opl/src/non_max_suppression.rs",
-    },
 ];
 
 /// Operators outside the ONNX domains that tract implements as onnxruntime defines them.

@@ -39,9 +39,10 @@ fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
-/// An attribute of a node: an int, or a string.
+/// An attribute of a node: an int, several, or a string.
 pub(crate) enum Attribute<'a> {
     Int(&'a str, i64),
+    Ints(&'a str, &'a [i64]),
     Text(&'a str, &'a str),
 }
 
@@ -114,6 +115,10 @@ impl Sample {
                 &match attribute {
                     Attribute::Int(name, value) => {
                         [field(1, name.as_bytes()), number(3, *value as u64), number(20, 2)].concat()
+                    }
+                    Attribute::Ints(name, values) => {
+                        let values = values.iter().flat_map(|value| number(8, *value as u64));
+                        [field(1, name.as_bytes()), values.collect(), number(20, 7)].concat()
                     }
                     Attribute::Text(name, value) => {
                         [field(1, name.as_bytes()), field(4, value.as_bytes()), number(20, 3)].concat()

@@ -40,7 +40,7 @@ fn specs(parsed: &Parsed, tensors: &[Tensor]) -> Vec<PortSpec> {
         .collect()
 }
 
-/// Largest |ours − theirs|, relative where values go beyond 1; anything but floats must be equal.
+/// Largest |ours − theirs| ÷ largest |theirs|; anything but floats must be equal.
 fn distance(ours: &Tensor, theirs: &Tensor) -> f32 {
     assert_eq!((ours.data_type(), &ours.shape), (theirs.data_type(), &theirs.shape));
     match (&ours.data, &theirs.data) {
@@ -48,7 +48,7 @@ fn distance(ours: &Tensor, theirs: &Tensor) -> f32 {
             let largest = theirs.iter().fold(0_f32, |largest, value| largest.max(value.abs()));
             let off = ours.iter().zip(theirs).fold(0_f32, |off, (a, b)| off.max((a - b).abs()));
             assert!(ours.iter().all(|value| value.is_finite()));
-            off / largest.max(1.0)
+            if off == 0.0 { 0.0 } else { off / largest }
         }
         (ours, theirs) => {
             assert_eq!(ours, theirs);

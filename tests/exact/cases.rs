@@ -11,10 +11,11 @@ use std::process::Command;
 
 use lineside::base::{Data, Tensor};
 use lineside::config::card::PortSpec;
-use lineside::engine::{Model, npy};
+use lineside::engine::{InferError, Model, npy};
 use serde_json::Value;
 
 /// One model with what it must answer.
+#[derive(Clone)]
 pub(crate) struct Case {
     pub(crate) name: String,
     pub(crate) model: PathBuf,
@@ -71,15 +72,19 @@ fn case(line: &str) -> Case {
 impl Case {
     /// What differs, or why it does not run, in words.
     pub(crate) fn complaint(&self) -> Option<String> {
-        match catch_unwind(AssertUnwindSafe(|| self.run())) {
-            Ok(Ok(())) => None,
-            Ok(Err(what)) => Some(format!("{}: {what}", self.name)),
-            Err(_) => Some(format!("{}: panicked", self.name)),
+        match self.fault()? {
+            Fault::Refused(what) | Fault::Wrong(what) => Some(format!("{}: {what}", self.name)),
         }
     }
 
-    fn run(&self) -> Result<(), String> {
-        let read = |path: &Path| npy::read(path).map_err(|error| error.to_string());
+    /// How it fails, if it does.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        let panicked = |_| Err(Fault::Wrong("panicked".to_owned()));
+        catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(panicked).err()
+    }
+
+    fn run(&self) -> Result<(), Fault> {
+        let read = |path: &Path| npy::read(path).map_err(|error| Fault::Refused(error.to_string()));
         let mut specs = Vec::new();
         let mut inputs = Vec::new();
         for (name, file) in &self.inputs {
@@ -88,16 +93,34 @@ impl Case {
             specs.push(PortSpec { name: name.clone(), data_type, shape });
             inputs.push(tensor);
         }
-        let model = Model::open(&self.model, &specs).map_err(|error| chain(&error))?;
+        let model = Model::open(&self.model, &specs).map_err(|error| Fault::of_load(chain(&error)))?;
         let given: Vec<&Tensor> = inputs.iter().collect();
-        let answers = model.session().run(&given).map_err(|error| chain(&error))?;
+        let answers = model.session().run(&given).map_err(|error| match error {
+            InferError::Panicked { .. } => Fault::Wrong(chain(&error)),
+            error => Fault::Refused(chain(&error)),
+        })?;
         for (i, (name, file)) in self.outputs.iter().enumerate() {
             let expected = read(file)?;
-            let seen = answers.get(i).ok_or_else(|| format!("there is no output {i}"))?;
+            let seen = answers.get(i).ok_or_else(|| Fault::Wrong(format!("there is no output {i}")))?;
             assert_eq!(&model.outputs()[i].name, name, "{}: order of outputs", self.name);
-            compare(seen, &expected, self.tolerance).map_err(|what| format!("output {name:?}: {what}"))?;
+            compare(seen, &expected, self.tolerance)
+                .map_err(|what| Fault::Wrong(format!("output {name:?}: {what}")))?;
         }
         Ok(())
+    }
+}
+
+/// Why a case does not give the expected answer.
+pub(crate) enum Fault {
+    /// The engine says that it cannot, or will not.
+    Refused(String),
+    /// Another answer, or a panic.
+    Wrong(String),
+}
+
+impl Fault {
+    fn of_load(why: String) -> Self {
+        if why.contains("panicked") { Self::Wrong(why) } else { Self::Refused(why) }
     }
 }
 
@@ -108,7 +131,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
 }
 
-fn compare(seen: &Tensor, expected: &Tensor, tolerance: f64) -> Result<(), String> {
+pub(crate) fn compare(seen: &Tensor, expected: &Tensor, tolerance: f64) -> Result<(), String> {
     if seen.shape != expected.shape || seen.data_type() != expected.data_type() {
         return Err(format!(
             "{} {:?} instead of {} {:?}",
@@ -140,7 +163,20 @@ fn numbers(data: &Data) -> Option<Vec<f64>> {
     match data {
         Data::F32(values) => Some(values.iter().map(|x| f64::from(*x)).collect()),
         Data::F64(values) => Some(values.clone()),
+        Data::F16(values) => Some(values.iter().map(|bits| half(*bits)).collect()),
         _ => None,
+    }
+}
+
+/// A number of IEEE 754's binary16: sign, 5 bits of exponent, 10 of fraction.
+fn half(bits: u16) -> f64 {
+    let sign = if bits >> 15 == 0 { 1.0 } else { -1.0 };
+    let (exponent, fraction) = (i32::from(bits >> 10 & 0x1f), f64::from(bits & 0x3ff) / 1024.0);
+    sign * match exponent {
+        0 => fraction * 2_f64.powi(-14),
+        31 if fraction == 0.0 => f64::INFINITY,
+        31 => f64::NAN,
+        exponent => (1.0 + fraction) * 2_f64.powi(exponent - 15),
     }
 }
 

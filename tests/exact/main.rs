@@ -7,5 +7,9 @@ mod nodes;
 mod nodes_ml;
 #[path = "sklearn/sklearn.rs"]
 mod sklearn;
+#[path = "sweep/sweep.rs"]
+mod sweep;
+#[path = "types/types.rs"]
+mod types;
 #[path = "zoo/zoo.rs"]
 mod zoo;

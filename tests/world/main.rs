@@ -14,6 +14,7 @@ mod bad_setup;
 mod delivery;
 mod embedded_broker;
 mod firmware;
+mod five_commands;
 mod listen;
 mod main_way;
 mod modbus;

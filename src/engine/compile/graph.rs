@@ -1,105 +1,11 @@
-//! Cutting an ONNX graph short, and turning an input into a constant.
+//! What a graph says about itself, and cutting it short.
 
 use std::collections::{HashMap, HashSet};
 
 use tract_onnx::pb::tensor_proto::DataType as OnnxType;
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
 use crate::engine::refused::for_each_graph;
-
-/// An input that became a constant.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Fixed {
-    /// Its place among the inputs of the file.
-    pub(super) position: usize,
-    pub(super) name: String,
-    /// What it was fixed to.
-    pub(super) values: Vec<f64>,
-}
-
-/// Turns inputs into constants. Each comes with its number, or numbers with commas between them.
-pub(super) fn fix(proto: &mut ModelProto, orders: &[(String, String)]) -> Result<Vec<Fixed>, String> {
-    let Some(graph) = proto.graph.as_mut() else { return Ok(Vec::new()) };
-    let filled: Vec<String> = crate::engine::onnx::inputs(graph).into_iter().map(|port| port.name).collect();
-    let mut fixed = Vec::new();
-    for (name, written) in orders {
-        let Some(position) = filled.iter().position(|filled| filled == name) else {
-            return Err(format!("--fix {name}: there is no such input; the graph has {}", filled.join(", ")));
-        };
-        let at = graph.input.iter().position(|input| input.name == *name);
-        let Some(at) = at else { return Err(format!("--fix {name}: it is fixed already")) };
-        let (tensor, values) = constant(&graph.input[at], written)?;
-        graph.input.remove(at);
-        graph.initializer.push(tensor);
-        fixed.push(Fixed { position, name: name.clone(), values });
-    }
-    fixed.sort_by_key(|fixed| fixed.position);
-    Ok(fixed)
-}
-
-/// The tensor that an input becomes.
-fn constant(input: &ValueInfoProto, written: &str) -> Result<(TensorProto, Vec<f64>), String> {
-    let name = &input.name;
-    let wrong = |why: String| format!("--fix {name}={written}: {why}");
-    let values: Vec<f64> = written
-        .split(',')
-        .map(|number| match number.trim() {
-            "true" => Ok(1.0),
-            "false" => Ok(0.0),
-            number => number.parse().map_err(|_| wrong(format!("{number:?} is no number"))),
-        })
-        .collect::<Result<_, _>>()?;
-    let tensor_type = match input.r#type.as_ref().and_then(|r#type| r#type.value.as_ref()) {
-        Some(type_proto::Value::TensorType(tensor)) => tensor,
-        _ => return Err(wrong("the input is no tensor".to_owned())),
-    };
-    // An axis whose length is open has as many elements as were given, where that is one axis.
-    let declared = tensor_type.shape.as_ref().map(|shape| shape.dim.len());
-    let dims: Vec<i64> = match (declared, values.len()) {
-        (Some(0) | None, 1) => Vec::new(),
-        (Some(axes), 1) => vec![1; axes],
-        (Some(1) | None, count) => vec![count as i64],
-        (Some(axes), count) => {
-            return Err(wrong(format!("{count} numbers for an input with {axes} axes; give one number")));
-        }
-    };
-    let whole = |low: f64, high: f64| -> Result<(), String> {
-        match values.iter().find(|value| value.fract() != 0.0 || **value < low || **value > high) {
-            Some(value) => Err(wrong(format!("{value} does not fit the input's type"))),
-            None => Ok(()),
-        }
-    };
-    let raw: Vec<u8> = match OnnxType::try_from(tensor_type.elem_type) {
-        Ok(OnnxType::Float) => values.iter().flat_map(|value| (*value as f32).to_le_bytes()).collect(),
-        Ok(OnnxType::Double) => values.iter().flat_map(|value| value.to_le_bytes()).collect(),
-        Ok(OnnxType::Int64) => {
-            // 2^53: further whole numbers cannot be written as f64.
-            whole(-9e15, 9e15)?;
-            values.iter().flat_map(|value| (*value as i64).to_le_bytes()).collect()
-        }
-        Ok(OnnxType::Int32) => {
-            whole(f64::from(i32::MIN), f64::from(i32::MAX))?;
-            values.iter().flat_map(|value| (*value as i32).to_le_bytes()).collect()
-        }
-        Ok(OnnxType::Uint8) => {
-            whole(0.0, 255.0)?;
-            values.iter().map(|value| *value as u8).collect()
-        }
-        Ok(OnnxType::Bool) => {
-            whole(0.0, 1.0)?;
-            values.iter().map(|value| u8::from(*value != 0.0)).collect()
-        }
-        _ => return Err(wrong("inputs of f32, f64, i64, i32, u8 and bool can be fixed".to_owned())),
-    };
-    let tensor = TensorProto {
-        name: name.clone(),
-        dims,
-        data_type: tensor_type.elem_type,
-        raw_data: raw,
-        ..TensorProto::default()
-    };
-    Ok((tensor, values))
-}
 
 /// The graph that ends in these tensors, with nothing in it that they do not need.
 pub(in crate::engine) fn cut(proto: &ModelProto, tensors: &[&str]) -> ModelProto {
@@ -229,17 +135,11 @@ pub(super) fn class_labels(proto: &ModelProto) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::DataType;
     use crate::engine::sample;
     use prost::Message;
 
     fn relu_layer() -> ModelProto {
         ModelProto::decode(&*sample::relu_layer().bytes()).unwrap()
-    }
-
-    /// One whole number, and its negative.
-    fn whole() -> sample::Sample {
-        sample::Sample::default().input("x", DataType::I64, &[1]).node("Neg", &["x"], &["y"], &[]).output("y")
     }
 
     #[test]
@@ -248,30 +148,5 @@ mod tests {
         assert_eq!(graph.node.iter().map(|node| node.op_type.as_str()).collect::<Vec<_>>(), ["MatMul"]);
         assert_eq!(graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(), ["w"]);
         assert_eq!(graph.output[0].name, "xw");
-    }
-
-    #[test]
-    fn a_fixed_input_is_an_input_no_more() {
-        let mut proto = ModelProto::decode(&*whole().bytes()).unwrap();
-        let fixed = fix(&mut proto, &[("x".to_owned(), "2".to_owned())]).unwrap();
-        assert_eq!(fixed, [Fixed { position: 0, name: "x".into(), values: vec![2.0] }]);
-        let graph = proto.graph.unwrap();
-        assert!(graph.input.is_empty());
-        let tensor = graph.initializer.last().unwrap();
-        assert_eq!(
-            (tensor.dims.as_slice(), tensor.raw_data.as_slice()),
-            (&[1][..], &2_i64.to_le_bytes()[..])
-        );
-    }
-
-    #[test]
-    fn a_fix_that_does_not_fit_is_told_with_its_value() {
-        let told = |name: &str, value: &str| {
-            let mut proto = ModelProto::decode(&*whole().bytes()).unwrap();
-            fix(&mut proto, &[(name.to_owned(), value.to_owned())]).unwrap_err()
-        };
-        assert!(told("y", "2").contains("no such input; the graph has x"));
-        assert!(told("x", "2.5").contains("2.5 does not fit the input's type"));
-        assert!(told("x", "two").contains("\"two\" is no number"));
     }
 }

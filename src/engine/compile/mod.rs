@@ -37,6 +37,7 @@ use tract_onnx::pb::ModelProto;
 use super::load::Graph;
 use super::port::Dim;
 use super::{InferError, Model, ModelError, Parsed, Port, Verified};
+use crate::base::Tensor;
 use crate::config::card::PortSpec;
 
 pub use bisect::Difference;
@@ -183,8 +184,15 @@ struct Subject {
     proto: ModelProto,
     specs: Vec<PortSpec>,
     begun: Instant,
-    /// Positions of the fixed inputs in the file's own order.
-    fixed: Vec<graph::Fixed>,
+    fixed: Vec<Fixed>,
+}
+
+/// An input that became a constant.
+struct Fixed {
+    /// Its place among the inputs of the file.
+    position: usize,
+    name: String,
+    value: Tensor,
 }
 
 impl Subject {
@@ -212,15 +220,15 @@ impl Subject {
 /// See [`CompileError`]; nothing is written then.
 pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
     let begun = Instant::now();
-    let parsed = Verified::read(&order.model)?.parse()?;
+    let mut parsed = Verified::read(&order.model)?.parse()?;
     let page = parsed.page();
-    let Parsed { path, sha256, graph: Graph::Onnx(mut proto), .. } = parsed else {
+    let fixed = fixed(&mut parsed, &order.fixed)?;
+    let Parsed { path, sha256, graph: Graph::Onnx(proto), .. } = parsed else {
         return Err(CompileError::Order(format!(
             "{} is NNEF, which is what compile makes; give it the ONNX file",
             order.model.display()
         )));
     };
-    let fixed = graph::fix(&mut proto, &order.fixed).map_err(CompileError::Order)?;
     let ports = proto.graph.as_ref().map(super::onnx::inputs).unwrap_or_default();
     let name = name_of(&order.folder)?;
 
@@ -289,6 +297,17 @@ pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
         kept_card: written.kept_card,
         to_confirm: written.to_confirm,
     })
+}
+
+/// Turns inputs into constants, as ordered.
+fn fixed(parsed: &mut Parsed, orders: &[(String, String)]) -> Result<Vec<Fixed>, CompileError> {
+    let filled: Vec<String> = parsed.inputs().iter().map(|port| port.name.clone()).collect();
+    let one = |(name, written): &(String, String)| {
+        let value = parsed.fix_as_written(name, written)?;
+        let position = filled.iter().position(|filled| filled == name).unwrap_or_default();
+        Ok(Fixed { position, name: name.clone(), value })
+    };
+    orders.iter().map(one).collect::<Result<_, _>>().map_err(CompileError::Order)
 }
 
 /// The folder's own name, which is the model's.

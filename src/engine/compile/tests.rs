@@ -139,9 +139,8 @@ fn labels_and_a_shape_make_a_card_of_classes() {
 #[test]
 fn a_fixed_input_is_gone_and_its_value_stays() {
     let (_place, mut order) = ordered(&sample::lstm());
-    order.fixed = vec![("h_in".into(), "0.5".into())];
-    let message = compile(&order).unwrap_err().to_string();
-    assert!(!order.folder.exists(), "{message}");
+    order.fixed = vec![("h_in".into(), "0.5".into()), ("c_in".into(), "0".into())];
+    assert_eq!(Card::read(&compile(&order).unwrap().folder).unwrap().graph.inputs.len(), 1);
     let sum = Sample::default()
         .input("x", DataType::F32, &[-1, 2])
         .input("bias", DataType::F32, &[])
@@ -155,6 +154,23 @@ fn a_fixed_input_is_gone_and_its_value_stays() {
     let answer =
         Model::load(&card).unwrap().session().run(&[&Tensor::f32(&[1, 2], vec![1.0, -1.0])]).unwrap();
     assert_eq!(answer[0].data, Data::F32(vec![3.5, 1.5]));
+}
+
+#[test]
+fn a_fix_that_does_not_fit_is_told_with_its_value() {
+    let told = |name: &str, value: &str| {
+        let whole =
+            Sample::default().input("x", DataType::I64, &[1]).node("Neg", &["x"], &["y"], &[]).output("y");
+        let (_place, mut order) = ordered(&whole);
+        order.fixed = vec![(name.into(), value.into())];
+        let message = compile(&order).unwrap_err().to_string();
+        assert!(!order.folder.exists(), "{message}");
+        message
+    };
+    assert!(told("y", "2").contains("no such input; the graph has x i64 [1]"));
+    assert!(told("x", "2.5").contains("no i64 can be that"));
+    assert!(told("x", "two").contains("\"two\" is no number"));
+    assert!(told("x", "1,2").contains("given with shape [2], the graph wants [1]"));
 }
 
 #[test]

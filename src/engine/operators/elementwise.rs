@@ -6,6 +6,7 @@
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
@@ -34,7 +35,7 @@ impl Literal for Celu {
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let x = inputs.need(0)?;
-        let celu = |x: f64| x.max(0.0) + (self.alpha * (x / self.alpha).exp_m1()).min(0.0);
+        let celu = |x: f64| if x < 0.0 { self.alpha * (x / self.alpha).exp_m1() } else { x };
         let values: Vec<f64> = floats(x)?.into_iter().map(celu).collect();
         Ok(vec![from_floats(x.datum_type(), x.shape(), &values)?])
     }
@@ -68,12 +69,7 @@ impl Literal for Modulo {
                 let rest = a.checked_rem(b).context("a remainder of a division by 0")?;
                 Ok(if !self.fmod && rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
             };
-            // Zeros stand in for both before a run: their shape is all that is asked for.
-            let blank = left.iter().chain(&right).all(|value| *value == 0);
-            let values = match blank {
-                true => vec![0; shape.iter().product()],
-                false => pairs().map(rest).collect::<TractResult<Vec<_>>>()?,
-            };
+            let values = pairs().map(rest).collect::<TractResult<Vec<_>>>()?;
             return Ok(vec![Tensor::from_shape(&shape, &values)?.cast_to_dt(a.datum_type())?.into_owned()]);
         }
         let (left, right) = (floats(a)?, floats(b)?);
@@ -83,6 +79,11 @@ impl Literal for Modulo {
             if !self.fmod && rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
         };
         Ok(vec![from_floats(a.datum_type(), &shape, &pairs().map(rest).collect::<Vec<_>>())?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let (a, b) = (seen(inputs, 0)?, seen(inputs, 1)?);
+        Ok(Some(vec![Form::of(a.datum_type, &multi_broadcast(&[&a.shape, &b.shape])?)]))
     }
 }
 

@@ -29,6 +29,7 @@ mod resize;
 mod sampled;
 mod scatter;
 mod sets;
+mod suppression;
 mod tfidf;
 mod values;
 mod windows;
@@ -76,6 +77,7 @@ const OURS: &[(&str, Builder)] = &[
     ("MelWeightMatrix", windows::mel_weight_matrix),
     ("Mod", elementwise::modulo),
     ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
+    ("NonMaxSuppression", suppression::non_max_suppression),
     ("OneHot", sets::one_hot),
     ("Pad", moved::pad),
     ("QLinearConv", quantized_conv::conv),

@@ -132,10 +132,17 @@ impl Activation {
 
     fn of(self, x: f64) -> f64 {
         match self {
-            Self::Relu => x.max(0.0),
+            Self::Relu => {
+                if x < 0.0 {
+                    0.0
+                } else {
+                    x
+                }
+            }
             Self::Tanh => x.tanh(),
             Self::Sigmoid => 1.0 / (1.0 + (-x).exp()),
             Self::Softsign => x / (1.0 + x.abs()),
+            Self::Softplus if x.is_nan() => x,
             Self::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
             Self::Affine(alpha, beta) => alpha * x + beta,
             Self::LeakyRelu(alpha) => {

@@ -8,7 +8,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen};
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::values::{axis, coordinates, floats, from_floats, ints, strides};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,7 +54,11 @@ pub(super) fn reduce(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         axes: node.get_attr_opt_vec("axes")?,
         none: node.get_attr_opt::<i64>("noop_with_empty_axes")?.unwrap_or(0) != 0,
     };
-    if matches!(how, How::L2 | How::LogSum | How::LogSumExp) {
+    if how == How::LogSumExp {
+        // tract's overflows where an exponential does, and nothing else has to.
+        return wrap(context, node, reduce);
+    }
+    if matches!(how, How::L2 | How::LogSum) {
         // tract has no logarithm and no root of whole numbers.
         return choose(context, node, reduce, |inputs| {
             inputs[0].is_some_and(|x| !x.datum_type.is_float() || x.shape.volume() == 0.to_dim())

@@ -102,7 +102,7 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
         "Celu" => |call| {
             map(call, |call, x| {
                 let alpha = call.float("alpha", 1.0);
-                x.max(0.0) + (alpha * (x / alpha).exp_m1()).min(0.0)
+                if x < 0.0 { alpha * (x / alpha).exp_m1() } else { x }
             })
         },
         "Selu" => |call| {

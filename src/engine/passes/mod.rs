@@ -4,12 +4,14 @@
 //! [`apply`]. The model's golden cases hold for what comes out.
 
 mod fence;
+mod not_a_number;
 mod stateless;
 mod univariate_gru;
 mod unmoved;
 
 use tract_core::prelude::{TractResult, TypedModel};
 
+pub(super) use not_a_number::apply as keep_nan;
 pub(super) use stateless::carries_state;
 
 /// Runs every pass, in order; the graph comes out decluttered.

@@ -10,6 +10,8 @@ use tract_core::ops::logic::IfThenElse;
 use tract_core::ops::scan::{OptScan, Scan};
 use tract_core::prelude::TypedModel;
 
+use super::not_a_number::unwrapped;
+
 /// Sets every loop to start from its initial state, inner graphs included.
 pub(super) fn apply(model: &mut TypedModel) {
     for node in model.nodes_mut() {
@@ -32,7 +34,7 @@ pub(in crate::engine) fn carries_state(model: &TypedModel) -> bool {
         if let Some(scan) = node.op_as::<OptScan>() {
             return !scan.reset_every_turn || carries_state(scan.plan.model());
         }
-        if let Some(gru) = node.op_as::<GruSeq>() {
+        if let Some(gru) = unwrapped(&*node.op).downcast_ref::<GruSeq>() {
             return !gru.reset_every_turn;
         }
         let context = tract_core::internal::EvalContext::out_of_plan();

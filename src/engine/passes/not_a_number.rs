@@ -1,0 +1,460 @@
+//! NaN stays NaN, and −∞ is less than the least finite number.
+//!
+//! tract's Min, Max, Sigmoid, Tanh, Exp and their like clamp with comparisons that give the other
+//! operand where one is NaN (0.23.9): a broken sensor's NaN becomes the confident answer of the sigmoid
+//! at the end. NumPy and onnxruntime let it through. Its reductions begin at the least finite number.
+//! Each such operator of the graph as it will run is wrapped here: where all that it reads is finite,
+//! one quick look, it runs as it is; else its answer is put right. Fused into a matrix product they are
+//! right already: those kernels keep the computed operand.
+//!
+//! Goes when tract's comparisons keep NaN.
+
+use std::sync::Arc;
+
+use tract_core::internal::*;
+use tract_core::ndarray::{ArrayD, Axis, Dimension};
+use tract_core::ops::binary::{BinMiniOp, OptBinByScalar, OptBinChain, OptBinUnicast, TypedBinOp};
+use tract_core::ops::element_wise::ElementWiseOp;
+use tract_core::ops::gru_cell::GruEpilogue;
+use tract_core::ops::gru_seq::GruSeq;
+use tract_core::ops::lstm_cell::LstmEpilogue;
+use tract_core::ops::math::{Erf, Exp, Ln, Max, Min, Tanh};
+use tract_core::ops::nn::{GeluApproximate, GeluExact, HardSwish, Reduce, Reducer, Sigmoid, Silu, Softmax};
+use tract_core::ops::scan::OptScan;
+use tract_core::tract_data::itertools::Itertools;
+
+/// Wraps what needs it, loops included. Comes last: rewrites do not see through it.
+pub(in crate::engine) fn apply(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes().len() {
+        let node = model.node(id);
+        if let Some(scan) = node.op_as::<OptScan>() {
+            let mut parts = (**scan).clone();
+            let mut body = parts.plan.model().clone();
+            apply(&mut body)?;
+            parts.plan = TypedSimplePlan::new(body)?;
+            model.node_mut(id).op = Box::new(OptScan::new(Arc::new(parts)));
+        } else if let Some(rule) = Rule::of(&*node.op)
+            && model.node_input_facts(id)?[0].datum_type.is_float()
+        {
+            let stock = node.op.clone();
+            model.node_mut(id).op = Box::new(Watched { stock, rule });
+        }
+    }
+    Ok(())
+}
+
+/// The operator itself, where it is wrapped.
+pub(super) fn unwrapped(op: &dyn TypedOp) -> &dyn TypedOp {
+    op.downcast_ref::<Watched>().map_or(op, |watched| &*watched.stock)
+}
+
+/// What NaN in an input does to the outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Rule {
+    /// The elements at its place are NaN; a smaller input is spread first.
+    Spread,
+    /// As if its steps ran one by one.
+    Chain,
+    /// Everything along these axes is NaN; so it is where their largest is not finite.
+    Along(TVec<usize>),
+    Reduced(Reduce),
+    Lstm(usize),
+    Gru(usize),
+    Sequence {
+        backwards: bool,
+    },
+}
+
+impl Rule {
+    fn of(op: &dyn TypedOp) -> Option<Self> {
+        let binary = (op.downcast_ref::<TypedBinOp>().map(|op| &*op.0))
+            .or_else(|| op.downcast_ref::<OptBinByScalar>().map(|op| &*op.binop))
+            .or_else(|| op.downcast_ref::<OptBinUnicast>().map(|op| &*op.binop));
+        if let Some(binary) = binary {
+            return clamps(binary).then_some(Self::Spread);
+        }
+        if let Some(op) = op.downcast_ref::<ElementWiseOp>() {
+            let op = &*op.0;
+            let clamps = op.is::<Sigmoid>()
+                || op.is::<Tanh>()
+                || op.is::<Erf>()
+                || op.is::<Exp>()
+                || op.is::<Ln>()
+                || op.is::<Silu>()
+                || op.is::<HardSwish>()
+                || op.is::<GeluExact>()
+                || op.is::<GeluApproximate>();
+            return clamps.then_some(Self::Spread);
+        }
+        if let Some(op) = op.downcast_ref::<OptBinChain>() {
+            return op.steps.iter().any(|step| clamps(&*step.binop)).then_some(Self::Chain);
+        }
+        if let Some(op) = op.downcast_ref::<Reduce>() {
+            use Reducer::{ArgMax, ArgMin};
+            let compares = matches!(op.reducer, Reducer::Max | Reducer::Min | ArgMax(_) | ArgMin(_));
+            return compares.then(|| Self::Reduced(op.clone()));
+        }
+        if let Some(op) = op.downcast_ref::<Softmax>() {
+            return Some(Self::Along(op.axes.clone()));
+        }
+        let cell = op.downcast_ref::<LstmEpilogue>().map(|op| Self::Lstm(op.hidden));
+        let cell = cell.or_else(|| op.downcast_ref::<GruEpilogue>().map(|op| Self::Gru(op.hidden)));
+        cell.or_else(|| op.downcast_ref::<GruSeq>().map(|op| Self::Sequence { backwards: op.chunk < 0 }))
+    }
+}
+
+/// An operator of tract's with what NaN does to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Watched {
+    stock: Box<dyn TypedOp>,
+    rule: Rule,
+}
+
+impl Watched {
+    /// The answer, where `run` is the operator itself.
+    fn answer(
+        &self,
+        inputs: TVec<TValue>,
+        run: impl FnOnce(TVec<TValue>) -> TractResult<TVec<TValue>>,
+    ) -> TractResult<TVec<TValue>> {
+        // Of a whole sequence's operator only the samples and the state, not the weights.
+        let looked_at = match self.rule {
+            Rule::Sequence { .. } => vec![&inputs[0], &inputs[inputs.len() - 1]],
+            _ => inputs.iter().collect(),
+        };
+        if looked_at.into_iter().all(|input| is_finite(input)) {
+            return run(inputs);
+        }
+        match &self.rule {
+            Rule::Chain => self.step_by_step(inputs),
+            Rule::Reduced(reduce) => Ok(tvec!(reduced(reduce, &inputs[0])?.into_tvalue())),
+            _ => {
+                // Held, so that the operator does not write over them.
+                let held = inputs.clone();
+                let mut outputs: TVec<Tensor> = run(inputs)?.into_iter().map(TValue::into_tensor).collect();
+                let shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape().to_vec()).collect();
+                for (output, place) in self.rule.places(&held, &shapes)? {
+                    blot(&mut outputs[output], place)?;
+                }
+                Ok(outputs.into_iter().map(IntoTValue::into_tvalue).collect())
+            }
+        }
+    }
+
+    fn step_by_step(&self, mut inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        let chain = self.stock.downcast_ref::<OptBinChain>().context("a chain of operators")?;
+        let mut all = inputs.remove(0);
+        for (step, operand) in chain.steps.iter().zip(inputs) {
+            let next = step.binop.eval(all.clone(), operand.clone(), all.datum_type())?;
+            let one = Self { stock: Box::new(TypedBinOp(step.binop.clone(), None)), rule: Rule::Spread };
+            all = match clamps(&*step.binop) {
+                true => one.answer(tvec!(all, operand), |_| Ok(tvec!(next.into_tvalue())))?.remove(0),
+                false => next.into_tvalue(),
+            };
+        }
+        Ok(tvec!(all))
+    }
+}
+
+impl Rule {
+    /// Outputs, each with a flat position, that are NaN.
+    fn places(&self, inputs: &[TValue], shapes: &[Vec<usize>]) -> TractResult<Vec<(usize, usize)>> {
+        let mut places = Vec::new();
+        match self {
+            Self::Spread => {
+                for input in inputs {
+                    places.extend(spread(&numbers(input)?, &shapes[0])?);
+                }
+            }
+            Self::Along(axes) => {
+                let mut largest = numbers(&inputs[0])?;
+                for axis in axes {
+                    let larger = |a: &f64, b: &f64| if b.is_nan() || b > a { *b } else { *a };
+                    largest =
+                        largest.fold_axis(Axis(*axis), f64::NEG_INFINITY, larger).insert_axis(Axis(*axis));
+                }
+                // Whatever it is, it is taken away from itself.
+                places.extend(spread(&largest.mapv(|x| x - x), &shapes[0])?);
+            }
+            Self::Lstm(hidden) => {
+                let (gates, cell) = (numbers(&inputs[0])?, numbers(&inputs[1])?);
+                let gates: Vec<f64> = gates.iter().copied().collect();
+                for (place, before) in cell.iter().enumerate() {
+                    // i, o, f, c of each row.
+                    let (row, at) = (place / hidden * 4 * hidden, place % hidden);
+                    let [i, o, f, c] = [0, 1, 2, 3].map(|gate| gates[row + gate * hidden + at]);
+                    let new = before + i + f + c;
+                    places.extend(new.is_nan().then_some((1, place)));
+                    places.extend((new + o).is_nan().then_some((0, place)));
+                }
+            }
+            Self::Gru(hidden) => {
+                let gates: Vec<f64> = (numbers(&inputs[0])? + numbers(&inputs[1])?).iter().copied().collect();
+                for (place, before) in numbers(&inputs[2])?.iter().enumerate() {
+                    let (row, at) = (place / hidden * 3 * hidden, place % hidden);
+                    let sum: f64 = (0..3).map(|gate| gates[row + gate * hidden + at]).sum();
+                    places.extend((before + sum).is_nan().then_some((0, place)));
+                }
+            }
+            Self::Sequence { backwards } => {
+                let (x, state) = (numbers(&inputs[0])?, numbers(&inputs[inputs.len() - 1])?);
+                let &[batch, steps, hidden] = &*shapes[0] else {
+                    bail!("an answer of shape {:?}", shapes[0])
+                };
+                let of_state = shapes[1].iter().product::<usize>() / batch.max(1);
+                let rows: Vec<bool> =
+                    x.lanes(Axis(2)).into_iter().map(|lane| lane.iter().any(|x| x.is_nan())).collect();
+                let times = x.shape()[1];
+                for sequence in 0..batch {
+                    let begun = state.index_axis(Axis(0), sequence).iter().any(|x| x.is_nan());
+                    let mut lost = begun;
+                    for step in 0..times {
+                        let time = if *backwards { times - 1 - step } else { step };
+                        lost |= rows[sequence * times + time];
+                        if lost && steps > 0 {
+                            let first = (sequence * steps + time) * hidden;
+                            places.extend((first..first + hidden).map(|place| (0, place)));
+                        }
+                    }
+                    if lost {
+                        places
+                            .extend((sequence * of_state..(sequence + 1) * of_state).map(|place| (1, place)));
+                    }
+                }
+            }
+            Self::Chain | Self::Reduced(_) => {}
+        }
+        Ok(places)
+    }
+}
+
+/// The reduction, where something is not finite. NaN is the largest and the smallest at once; as for
+/// its place, where the standard is silent, a later number is better where it compares so, as in
+/// onnxruntime.
+fn reduced(reduce: &Reduce, input: &Tensor) -> TractResult<Tensor> {
+    let (from, mut shape) = (numbers(input)?, input.shape().to_vec());
+    for axis in &reduce.axes {
+        shape[*axis] = 1;
+    }
+    let (sign, arg, last) = match reduce.reducer {
+        Reducer::ArgMax(last) => (1.0, true, last),
+        Reducer::ArgMin(last) => (-1.0, true, last),
+        Reducer::Min => (-1.0, false, false),
+        _ => (1.0, false, false),
+    };
+    let mut best = ArrayD::from_elem(&*shape, None::<(f64, usize)>);
+    for (at, value) in from.indexed_iter() {
+        let mut to = at.slice().to_vec();
+        let index = reduce.axes.first().map_or(0, |axis| to[*axis]);
+        for axis in &reduce.axes {
+            to[*axis] = 0;
+        }
+        let best = &mut best[&*to];
+        let better = best.is_none_or(|(so_far, _)| {
+            value * sign > so_far * sign || (last && *value == so_far) || (!arg && value.is_nan())
+        });
+        if better && best.is_none_or(|(so_far, _)| arg || !so_far.is_nan()) {
+            *best = Some((*value, index));
+        }
+    }
+    let values = best.mapv(|best| best.map_or(0.0, |(value, index)| if arg { index as f64 } else { value }));
+    let datum_type = if arg { DatumType::I64 } else { input.datum_type() };
+    Ok(values.into_tensor().cast_to_dt(datum_type)?.into_owned())
+}
+
+/// Where NaN comes to stand when `from` is spread to `shape`, of output 0.
+fn spread(from: &ArrayD<f64>, shape: &[usize]) -> TractResult<Vec<(usize, usize)>> {
+    let spread = from.broadcast(shape).context("an input larger than its output")?;
+    Ok(spread.iter().positions(|x| x.is_nan()).map(|place| (0, place)).collect())
+}
+
+fn clamps(op: &dyn BinMiniOp) -> bool {
+    op.is::<Min>() || op.is::<Max>()
+}
+
+fn is_finite(tensor: &Tensor) -> bool {
+    fn all<T: Datum + Copy>(tensor: &Tensor, finite: fn(T) -> bool) -> bool {
+        let plain = tensor.try_as_plain_ram();
+        let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<T>().ok());
+        // Without an early end, so that it is computed many at a time.
+        slice.is_none_or(|slice| slice.iter().fold(true, |all, x| all & finite(*x)))
+    }
+    match tensor.datum_type() {
+        DatumType::F16 => all(tensor, f16::is_finite),
+        DatumType::F32 => all(tensor, f32::is_finite),
+        DatumType::F64 => all(tensor, f64::is_finite),
+        _ => true,
+    }
+}
+
+fn numbers(tensor: &Tensor) -> TractResult<ArrayD<f64>> {
+    Ok(tensor.cast_to::<f64>()?.to_plain_array_view::<f64>()?.to_owned())
+}
+
+fn blot(tensor: &mut Tensor, place: usize) -> TractResult<()> {
+    let datum_type = tensor.datum_type();
+    let mut plain = tensor.try_as_plain_ram_mut()?;
+    match datum_type {
+        DatumType::F16 => plain.as_slice_mut::<f16>()?[place] = f16::NAN,
+        DatumType::F32 => plain.as_slice_mut::<f32>()?[place] = f32::NAN,
+        DatumType::F64 => plain.as_slice_mut::<f64>()?[place] = f64::NAN,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The state of an operator that has one, handed on.
+#[derive(Clone, Debug)]
+struct Inner(Box<dyn OpState>);
+
+impl OpState for Inner {
+    fn eval(
+        &mut self,
+        context: &EvalContext,
+        op: &dyn Op,
+        inputs: TVec<TValue>,
+    ) -> TractResult<TVec<TValue>> {
+        let watched = op.downcast_ref::<Watched>().context("an operator of another kind")?;
+        watched.answer(inputs, |inputs| self.0.eval(context, watched.stock.as_op(), inputs))
+    }
+
+    fn reset_lanes(&mut self, lanes: &[LaneId]) -> TractResult<()> {
+        self.0.reset_lanes(lanes)
+    }
+}
+
+impl Op for Watched {
+    fn name(&self) -> StaticName {
+        self.stock.name()
+    }
+
+    fn info(&self) -> TractResult<Vec<String>> {
+        self.stock.info()
+    }
+
+    op_as_typed_op!();
+}
+
+impl EvalOp for Watched {
+    fn eval(&self, context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
+        self.answer(inputs, |inputs| self.stock.eval(context, inputs))
+    }
+
+    fn eval_out_of_plan(&self, _: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        Ok(None)
+    }
+
+    fn state(&self, context: &EvalContext) -> TractResult<Option<Box<dyn OpState>>> {
+        Ok(self.stock.state(context)?.map(|state| Box::new(Inner(state)) as Box<dyn OpState>))
+    }
+
+    fn drop_session(&self, session: SessionId, node: usize) {
+        self.stock.drop_session(session, node);
+    }
+}
+
+impl TypedOp for Watched {
+    fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
+        self.stock.output_facts(inputs)
+    }
+
+    fn cost(&self, inputs: &[&TypedFact]) -> TractResult<TVec<(Cost, TDim)>> {
+        self.stock.cost(inputs)
+    }
+
+    as_op!();
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::{self, Attribute, Sample};
+
+    const NAN: f32 = f32::NAN;
+    const INF: f32 = f32::INFINITY;
+
+    /// Equal, NaN to NaN.
+    fn same(ours: &[f32], right: &[f32]) {
+        let pairs = ours.iter().zip(right);
+        let equal = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-6 || a == b || (a.is_nan() && b.is_nan());
+        assert!(ours.len() == right.len() && pairs.clone().all(equal), "{ours:?}, not {right:?}");
+    }
+
+    /// One operator of `x`, and perhaps of a constant.
+    fn of(operator: &str, x: &[f32], with: Option<&[f32]>, attributes: &[Attribute]) -> Vec<f32> {
+        let shape = [1, x.len()];
+        let mut sample = Sample::default().input("x", DataType::F32, &shape.map(|length| length as i64));
+        let mut inputs = vec!["x"];
+        if let Some(with) = with {
+            sample = sample.weights("w", &[with.len() as u64], with);
+            inputs.push("w");
+        }
+        let sample = sample.node(operator, &inputs, &["y"], attributes).output("y");
+        let answer = sample.model().session().run(&[&Tensor::f32(&shape, x.to_vec())]).unwrap();
+        answer[0].as_f32().unwrap().to_vec()
+    }
+
+    #[test]
+    fn an_activation_of_nan_is_nan_and_of_its_neighbours_is_not() {
+        for operator in [
+            "Sigmoid",
+            "Tanh",
+            "Relu",
+            "Exp",
+            "Erf",
+            "HardSigmoid",
+            "HardSwish",
+            "Elu",
+            "Selu",
+            "Celu",
+            "LeakyRelu",
+            "Softplus",
+        ] {
+            let whole = of(operator, &[0.5, 0.25, -1.0, 2.0, 0.0], None, &[]);
+            let mut right = whole.clone();
+            right[1] = NAN;
+            same(&of(operator, &[0.5, NAN, -1.0, 2.0, 0.0], None, &[]), &right);
+        }
+    }
+
+    #[test]
+    fn nan_beside_a_number_is_neither_the_larger_nor_the_smaller() {
+        for (operator, right) in [("Max", [NAN, 1.0, NAN]), ("Min", [NAN, -2.0, NAN])] {
+            same(&of(operator, &[NAN, -2.0, 5.0], Some(&[1.0, 1.0, NAN]), &[]), &right);
+            let one = if operator == "Max" { 3.0 } else { -2.0 };
+            same(
+                &of(operator, &[NAN, -2.0], Some(&[if operator == "Max" { 3.0 } else { 1.0 }]), &[]),
+                &[NAN, one],
+            );
+        }
+    }
+
+    #[test]
+    fn the_largest_of_nothing_finite_is_what_stands_there() {
+        let axes = &[Attribute::Ints("axes", &[1])];
+        same(&of("ReduceMax", &[-INF, -INF], None, axes), &[-INF]);
+        same(&of("ReduceMin", &[INF, INF], None, axes), &[INF]);
+        same(&of("ReduceMax", &[1.0, NAN, 2.0], None, axes), &[NAN]);
+        same(&of("Softmax", &[1.0, NAN, 2.0], None, &[Attribute::Int("axis", 1)]), &[NAN, NAN, NAN]);
+        same(&of("Softmax", &[1.0, INF, 2.0], None, &[Attribute::Int("axis", 1)]), &[NAN, NAN, NAN]);
+        same(&of("Softmax", &[-INF, 0.0, 0.0], None, &[Attribute::Int("axis", 1)]), &[0.0, 0.5, 0.5]);
+    }
+
+    #[test]
+    fn a_recurrent_layer_has_lost_its_state_from_nan_on() {
+        for (sample, steps, width) in [(sample::gru(2), 4, 2), (sample::lstm(), 3, 1)] {
+            let model = sample.model();
+            let mut series = vec![0.5; steps * width];
+            series[width] = NAN;
+            let series = Tensor::f32(&[steps, 1, width], series);
+            let state = Tensor::zeros(&[1, 1, 2]);
+            let given: Vec<&Tensor> = std::iter::once(&series)
+                .chain(std::iter::repeat_n(&state, model.inputs().len() - 1))
+                .collect();
+            let answer = model.session().run(&given).unwrap();
+            let y = answer[0].as_f32().unwrap();
+            assert!(y[..2].iter().all(|x| x.is_finite()) && y[2..].iter().all(|x| x.is_nan()), "{y:?}");
+            assert!(answer[1].as_f32().unwrap().iter().all(|x| x.is_nan()));
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! One-node models over grids of attributes, types and shapes, against onnxruntime: what the engine
+//! accepts, it answers rightly. `sweep.py` draws them by a seed; `LINESIDE_SWEEP="SEED EACH"` asks for
+//! another or a longer one.
+
+use std::path::Path;
+
+use super::cases::{Fault, written_by};
+
+/// Of the models that onnxruntime runs, at least so many parts in a hundred must run.
+const RUN_PERCENT: usize = 90;
+
+fn swept(seed: &str, each: &str) {
+    let folder = tempfile::tempdir().expect("a folder for temporary files");
+    let cases = written_by("sweep/sweep.py", folder.path(), &[Path::new(seed), Path::new(each)]);
+    let (mut refused, mut wrong) = (Vec::new(), Vec::new());
+    for case in &cases {
+        match case.fault() {
+            None => {}
+            Some(Fault::Refused(what)) => refused.push(format!("{}: {what}", case.name)),
+            Some(Fault::Wrong(what)) => wrong.push(format!("{}: {what}", case.name)),
+        }
+    }
+    println!("{} models, {} refused, {} wrong", cases.len(), refused.len(), wrong.len());
+    println!("refused:\n{}", refused.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} models differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    let run = cases.len() - refused.len();
+    assert!(run * 100 >= cases.len() * RUN_PERCENT, "{run} of {} models run", cases.len());
+}
+
+#[test]
+fn a_short_sweep_over_single_operators_answers_as_onnxruntime_does() {
+    let asked = std::env::var("LINESIDE_SWEEP").unwrap_or_else(|_| "1 30".to_owned());
+    let (seed, each) = asked.split_once(' ').expect("LINESIDE_SWEEP is SEED EACH");
+    swept(seed, each);
+}
+
+#[test]
+#[ignore = "minutes; tests/run --long"]
+fn a_long_sweep_over_single_operators_answers_as_onnxruntime_does() {
+    for seed in ["2", "3", "4", "5"] {
+        swept(seed, "150");
+    }
+}

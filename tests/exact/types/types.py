@@ -1,0 +1,119 @@
+"""Small models over every element type that Lineside carries, in and out, with onnxruntime's answers.
+
+    types.py OUT
+
+Writes cases as `cases.rs` reads them.
+"""
+import json
+import pathlib
+import sys
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto as T
+from onnx import helper, numpy_helper
+
+OUT = pathlib.Path(sys.argv[1])
+RNG = np.random.default_rng(7)
+TYPES = {"f32": (T.FLOAT, np.float32), "f64": (T.DOUBLE, np.float64), "f16": (T.FLOAT16, np.float16), "i64": (T.INT64, np.int64),
+         "i32": (T.INT32, np.int32), "i16": (T.INT16, np.int16), "i8": (T.INT8, np.int8), "u64": (T.UINT64, np.uint64),
+         "u32": (T.UINT32, np.uint32), "u16": (T.UINT16, np.uint16), "u8": (T.UINT8, np.uint8), "bool": (T.BOOL, np.bool_)}
+
+
+def constant(name, value):
+    return numpy_helper.from_array(np.asarray(value), name)
+
+
+def node(op, inputs, outputs, domain="", **attributes):
+    return helper.make_node(op, inputs, outputs, f"{op}-{outputs[0]}", domain=domain, **attributes)
+
+
+def numbers(dtype, shape):
+    """The whole range of a whole type, ends included; floats around 0."""
+    if np.issubdtype(dtype, np.floating):
+        return RNG.normal(0, 2, shape).astype(dtype)
+    if dtype == np.bool_:
+        return RNG.random(shape) < 0.5
+    info = np.iinfo(dtype)
+    values = RNG.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+    values.flat[0], values.flat[1] = info.min, info.max
+    return values
+
+
+def models():
+    """Name, nodes, constants, inputs by name, output names with types, tolerance."""
+    for name, (onnx_type, dtype) in TYPES.items():
+        # Moved, joined and picked: no arithmetic, so not an element may differ.
+        x = numbers(dtype, [2, 3])
+        nodes = [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Concat", ["t", "t"], ["c"], axis=1),
+                 node("Gather", ["c", "rows"], ["y"], axis=0), node("Identity", ["x"], ["z"])]
+        yield f"{name}-moved", nodes, [constant("rows", np.array([2, 0], np.int64))], {"x": x}, {"y": onnx_type, "z": onnx_type}, 0
+        # To every other type that has its numbers.
+        small = (np.abs(numbers(np.float32, [2, 3])) * 3).astype(dtype)
+        nodes = [node("Cast", ["x"], [f"to-{other}"], to=to) for other, (to, _) in TYPES.items()]
+        yield f"{name}-cast", nodes, [], {"x": small}, {f"to-{other}": to for other, (to, _) in TYPES.items()}, 1e-3
+    half = lambda *shape: RNG.normal(0, 1, shape).astype(np.float16)  # noqa: E731
+    yield ("f16-network",
+           [node("Conv", ["x", "k", "c"], ["a"], pads=[1, 1, 1, 1]), node("Relu", ["a"], ["r"]), node("GlobalAveragePool", ["r"], ["g"]),
+            node("Flatten", ["g"], ["f"]), node("Gemm", ["f", "w", "b"], ["l"]), node("Softmax", ["l"], ["y"], axis=1)],
+           [constant("k", half(4, 3, 3, 3)), constant("c", half(4)), constant("w", half(4, 5)), constant("b", half(5))],
+           {"x": half(2, 3, 8, 8)}, {"y": T.FLOAT16, "l": T.FLOAT16}, 1e-2)
+    yield ("u8-picture",
+           [node("Cast", ["x"], ["f"], to=T.FLOAT), node("Mul", ["f", "s"], ["n"]), node("Conv", ["n", "k"], ["a"]),
+            node("QuantizeLinear", ["a", "qs", "qz"], ["y"])],
+           [constant("s", np.float32(1 / 255)), constant("k", RNG.normal(0, 1, [2, 3, 3, 3]).astype(np.float32)),
+            constant("qs", np.float32(0.05)), constant("qz", np.uint8(128))],
+           {"x": numbers(np.uint8, [1, 3, 6, 6])}, {"y": T.UINT8, "a": T.FLOAT}, 1e-5)
+    yield ("i8-quantised",
+           [node("DequantizeLinear", ["x", "qs", "qz"], ["f"]), node("Sigmoid", ["f"], ["s"]), node("QuantizeLinear", ["s", "os", "oz"], ["y"]),
+            node("Max", ["x", "least"], ["m"])],
+           [constant("qs", np.float32(0.04)), constant("qz", np.int8(-3)), constant("os", np.float32(1 / 255)),
+            constant("oz", np.int8(-128)), constant("least", np.int8(-100))],
+           {"x": numbers(np.int8, [4, 5])}, {"y": T.INT8, "m": T.INT8}, 0)
+    yield ("i64-words",
+           [node("Gather", ["table", "x"], ["e"], axis=0), node("ReduceMean", ["e"], ["m"], axes=[1], keepdims=0),
+            node("ArgMax", ["m"], ["y"], axis=1, keepdims=0), node("TopK", ["m", "k"], ["best", "which"], axis=1)],
+           [constant("table", RNG.normal(0, 1, [9, 4]).astype(np.float32)), constant("k", np.array([2], np.int64))],
+           {"x": RNG.integers(0, 9, [3, 6])}, {"y": T.INT64, "which": T.INT64, "best": T.FLOAT}, 1e-5)
+    yield ("bool-mask",
+           [node("Where", ["mask", "x", "zero"], ["kept"]), node("Greater", ["kept", "zero"], ["above"]),
+            node("And", ["above", "mask"], ["y"]), node("Not", ["mask"], ["off"])],
+           [constant("zero", np.float32(0))],
+           {"x": numbers(np.float32, [3, 4]), "mask": numbers(np.bool_, [3, 4])}, {"y": T.BOOL, "off": T.BOOL, "kept": T.FLOAT}, 0)
+    words = np.array([["eisen", "Stahl"], ["", "Blech – verzinkt"], ["Stahl", "ü"]], dtype=object)
+    yield ("text-moved", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Flatten", ["t"], ["y"], axis=0)], [], {"x": words}, {"y": T.STRING}, 0)
+    yield ("text-encoded",
+           [node("LabelEncoder", ["x"], ["y"], "ai.onnx.ml", keys_strings=["Stahl", "ü", ""], values_int64s=[1, 2, 3], default_int64=-1),
+            node("LabelEncoder", ["y"], ["z"], "ai.onnx.ml", keys_int64s=[1, 2, 3], values_strings=["S", "Ü", "leer"], default_string="?"),
+            node("OneHotEncoder", ["x"], ["h"], "ai.onnx.ml", cats_strings=["Stahl", "eisen"], zeros=1)],
+           [], {"x": words}, {"y": T.INT64, "z": T.STRING, "h": T.FLOAT}, 0)
+
+
+def main():
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    lines = []
+    for name, nodes, constants, feed, outputs, tolerance in models():
+        folder = OUT / name
+        folder.mkdir(parents=True)
+        typed = lambda value: T.STRING if value.dtype == object else helper.np_dtype_to_tensor_dtype(value.dtype)  # noqa: E731
+        inputs = [helper.make_tensor_value_info(key, typed(value), value.shape) for key, value in feed.items()]
+        made = [helper.make_tensor_value_info(key, kind, None) for key, kind in outputs.items()]
+        graph = helper.make_graph(nodes, name, inputs, made, constants)
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+        onnx.save(model, folder / "model.onnx")
+        session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
+        answers = session.run(None, feed)
+        line = {"name": name, "model": str(folder / "model.onnx"), "inputs": [], "outputs": [], "tolerance": tolerance}
+        for key, named in (("inputs", feed.items()), ("outputs", zip(outputs, answers))):
+            for tensor, value in named:
+                file = folder / f"{key}-{tensor}.npy"
+                np.save(file, value.astype("U") if value.dtype == object else value)
+                line[key].append({"name": tensor, "file": str(file)})
+        lines.append(json.dumps(line))
+    (OUT / "cases.jsonl").write_text("\n".join(lines) + "\n")
+
+
+main()
