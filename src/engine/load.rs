@@ -23,7 +23,7 @@ use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
 use super::model::{self, Model};
 use super::port::{self, Dim, Port};
-use super::{convert, nnef, onnx, operators, passes, untrusted};
+use super::{convert, nnef, onnx, operators, passes, untrusted, whole_sums};
 use crate::base::Tensor;
 use crate::config::Card;
 use crate::config::card::PortSpec;
@@ -362,9 +362,15 @@ fn planned(
 }
 
 /// Types and shapes of every tensor, from those of the inputs alone.
-fn typed_onnx(path: &Path, proto: ModelProto, specs: &[PortSpec]) -> Result<TypedModel, ModelError> {
+fn typed_onnx(path: &Path, mut proto: ModelProto, specs: &[PortSpec]) -> Result<TypedModel, ModelError> {
     let mut model = step(path, Step::Translate, || {
-        let model = operators::framework().model_for_proto_model(&proto)?;
+        let mut framework = operators::framework();
+        if let Some(graph) = &mut proto.graph
+            && whole_sums::rewrite(&framework, graph)?
+        {
+            operators::requantized::register(&mut framework);
+        }
+        let model = framework.model_for_proto_model(&proto)?;
         // The weights stand in the model now; a small board has no room for them twice.
         drop(proto);
         Ok(model)

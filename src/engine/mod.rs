@@ -16,7 +16,7 @@
 //! | `onnx`, `nnef` | what stands in the file |
 //! | `untrusted/` | whether bytes are what they claim, before anything trusts them |
 //! | `refused` | which graphs would be answered wrongly |
-//! | `operators/`, `passes/` | what we add to tract |
+//! | `operators/`, `passes/`, `whole_sums` | what we add to tract, and rewrite around it |
 //! | `model`, `session` | what is shared and what a worker owns |
 //! | `compile/`, `oracle/` | a model folder from an ONNX file; the standard's own arithmetic |
 //! | `golden`, `npy` | whether the answers are right, and the files that say so |
@@ -46,6 +46,7 @@ mod session;
 #[cfg(test)]
 pub(crate) mod shared_models;
 mod untrusted;
+mod whole_sums;
 
 /// The version of tract that is built in; files in its own form are bound to it.
 pub const TRACT_VERSION: &str = "0.23.9";

@@ -1,6 +1,8 @@
 //! Whether the engine answers as the standard and as onnxruntime say, on models that are not ours.
 
 mod cases;
+#[path = "elements/elements.rs"]
+mod elements;
 #[path = "nodes/nodes.rs"]
 mod nodes;
 #[path = "nodes_ml/nodes_ml.rs"]
@@ -9,7 +11,5 @@ mod nodes_ml;
 mod sklearn;
 #[path = "sweep/sweep.rs"]
 mod sweep;
-#[path = "types/types.rs"]
-mod types;
 #[path = "zoo/zoo.rs"]
 mod zoo;

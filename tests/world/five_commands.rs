@@ -34,7 +34,7 @@ fn tool(folder: &Path, name: &str, script: &str) {
 
 #[test]
 fn five_commands_lead_from_a_notebook_to_a_device_that_answers() {
-    let site = Site::new(&[]);
+    let mut site = Site::new(&[]);
     let place = site.folder.path();
     let (notebook, tools, disk) = (place.join("notebook"), place.join("tools"), place.join("disk"));
     for folder in [&notebook, &tools, &disk.join("etc/lineside")] {

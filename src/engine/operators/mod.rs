@@ -25,6 +25,7 @@ mod quantized;
 mod quantized_conv;
 mod recurrent;
 mod reduce;
+pub(super) mod requantized;
 mod resize;
 mod sampled;
 mod scatter;

@@ -61,6 +61,15 @@ fn is_blocked(fact: Option<&TypedFact>) -> bool {
     fact.is_some_and(|fact| fact.rank() > 1)
 }
 
+/// tract multiplies with 1 ÷ scale, where the standard divides: a half may fall the other way (0.23.9).
+/// Of a power of two both are the same.
+fn has_exact_reciprocal(scale: Option<&TypedFact>) -> bool {
+    is_constant_f32(scale)
+        && scale.and_then(|scale| scale.konst.as_deref()).is_some_and(|scale| {
+            floats(scale).is_ok_and(|scales| scales.iter().all(|scale| scale.log2().fract() == 0.0))
+        })
+}
+
 #[derive(Debug)]
 struct Quantize {
     grid: Grid,
@@ -76,7 +85,7 @@ pub(super) fn quantize(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         let get = |at: usize| inputs.get(at).copied().flatten();
         // A type without a zero point is an attribute that tract does not read.
         get(0).is_none_or(|x| x.datum_type != DatumType::F32)
-            || !is_constant_f32(get(1))
+            || !has_exact_reciprocal(get(1))
             || is_blocked(get(1))
             || get(2).is_none()
             || !is_small(get(2))
@@ -95,6 +104,10 @@ impl Literal for Quantize {
         let zeros = inputs.get(2).map(floats).transpose()?;
         let scales = floats(scale)?;
         let narrow = !self.double && x.datum_type() != DatumType::F64;
+        if let (&[scale], true) = (&*scales, x.datum_type() == DatumType::F32 && narrow) {
+            let zero = zeros.as_ref().map_or(0.0, |zeros| zeros[0]);
+            return per_tensor(x, scale as f32, zero as f32, to);
+        }
         let half = x.datum_type() == DatumType::F16 && scale.datum_type() == DatumType::F16;
         let indices = self.grid.indices(x.shape(), scale.shape())?;
         let quantised = |(x, at): (f64, usize)| {
@@ -110,6 +123,24 @@ impl Literal for Quantize {
         let values: Vec<f64> = floats(x)?.into_iter().zip(indices).map(quantised).collect();
         Ok(vec![from_floats(to, x.shape(), &values)?])
     }
+}
+
+/// One scale for all, without a detour through f64: pictures go this way.
+fn per_tensor(x: &Tensor, scale: f32, zero: f32, to: DatumType) -> TractResult<Vec<Tensor>> {
+    let (least, most) = range(to)?;
+    let (least, most) = (least as f32, most as f32);
+    let plain = x.try_as_plain_ram()?;
+    let quantised = plain.as_slice::<f32>()?.iter().map(|x| {
+        let whole = (x / scale).round_ties_even() + zero;
+        if whole.is_nan() { zero } else { whole.clamp(least, most) }
+    });
+    let tensor = match to {
+        DatumType::U8 => Tensor::from_shape(x.shape(), &quantised.map(|q| q as u8).collect::<Vec<_>>())?,
+        DatumType::I8 => Tensor::from_shape(x.shape(), &quantised.map(|q| q as i8).collect::<Vec<_>>())?,
+        DatumType::U16 => Tensor::from_shape(x.shape(), &quantised.map(|q| q as u16).collect::<Vec<_>>())?,
+        _ => Tensor::from_shape(x.shape(), &quantised.map(|q| q as i16).collect::<Vec<_>>())?,
+    };
+    Ok(vec![tensor])
 }
 
 #[derive(Debug)]

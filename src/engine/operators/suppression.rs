@@ -116,3 +116,40 @@ impl Literal for Suppression {
         Ok(Some(vec![Form::open(DatumType::I64, vec![None, Some(3.to_dim())])]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{Data, DataType, Tensor};
+    use crate::engine::sample::Sample;
+
+    /// Which of three boxes are kept: the second overlaps the first, the third stands alone.
+    fn kept(most: Option<i64>) -> (Vec<usize>, Data) {
+        let mut sample = Sample::default().input("boxes", DataType::F32, &[1, 3, 4]).input(
+            "scores",
+            DataType::F32,
+            &[1, 1, 3],
+        );
+        if let Some(most) = most {
+            sample = sample.integers("most", &[most]);
+        }
+        let most = if most.is_some() { "most" } else { "" };
+        let model = sample
+            .weights("overlap", &[1], &[0.5])
+            .node("NonMaxSuppression", &["boxes", "scores", most, "overlap"], &["y"], &[])
+            .output("y")
+            .model();
+        let boxes = vec![0.0, 0.0, 2.0, 2.0, 0.0, 0.1, 2.0, 2.1, 5.0, 5.0, 6.0, 6.0];
+        let given = [Tensor::f32(&[1, 3, 4], boxes), Tensor::f32(&[1, 1, 3], vec![0.9, 0.8, 0.7])];
+        let answer = model.session().run(&given.each_ref()).unwrap().remove(0);
+        (answer.shape, answer.data)
+    }
+
+    #[test]
+    fn no_box_is_kept_where_none_is_asked_for() {
+        for most in [Some(0), None] {
+            assert_eq!(kept(most), (vec![0, 3], Data::I64(vec![])), "{most:?}");
+        }
+        assert_eq!(kept(Some(1)), (vec![1, 3], Data::I64(vec![0, 0, 0])));
+        assert_eq!(kept(Some(9)), (vec![2, 3], Data::I64(vec![0, 0, 0, 0, 0, 2])));
+    }
+}

@@ -46,7 +46,7 @@ fn complaint(case: &Case, out: &Path) -> Option<String> {
 #[test]
 fn every_element_type_goes_in_and_comes_out() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
-    let cases = written_by("types/types.py", folder.path(), &[]);
+    let cases = written_by("elements/elements.py", folder.path(), &[]);
     assert!(cases.len() >= 30, "{} models", cases.len());
     let out = folder.path().join("answers");
     let complaints: Vec<String> = cases.iter().filter_map(|case| complaint(case, &out)).collect();

@@ -1,6 +1,6 @@
 """Small models over every element type that Lineside carries, in and out, with onnxruntime's answers.
 
-    types.py OUT
+    elements.py OUT
 
 Writes cases as `cases.rs` reads them.
 """
@@ -81,6 +81,32 @@ def models():
             node("And", ["above", "mask"], ["y"]), node("Not", ["mask"], ["off"])],
            [constant("zero", np.float32(0))],
            {"x": numbers(np.float32, [3, 4]), "mask": numbers(np.bool_, [3, 4])}, {"y": T.BOOL, "off": T.BOOL, "kept": T.FLOAT}, 0)
+    # Layers as quantising exporters write them: a step of their answers is a step, not a rounding. Weights within ±63, where
+    # onnxruntime's sums do not saturate on any machine.
+    byte = lambda name, tensor, scale, zero: ([node("DequantizeLinear", [tensor, f"{name}-s", f"{name}-z"], [name])],  # noqa: E731
+                                              [constant(f"{name}-s", np.float32(scale)), constant(f"{name}-z", zero)])
+    (dx, cx), (dw, cw) = byte("xr", "x", 0.021, np.uint8(117)), byte("wr", "w", 0.013, np.int8(0))
+    scales = np.float32([0.004, 0.011, 0.027, 0.009])
+    channels = [node("DequantizeLinear", ["k", "ks", "kz"], ["kr"], axis=0), node("DequantizeLinear", ["c", "cs", "cz"], ["cr"], axis=0)]
+    kernel = [constant("k", RNG.integers(-63, 64, [4, 3, 3, 3]).astype(np.int8)), constant("ks", scales), constant("kz", np.zeros(4, np.int8)),
+              constant("c", RNG.integers(-9000, 9000, [4]).astype(np.int32)), constant("cs", np.float32(0.021) * scales), constant("cz", np.zeros(4, np.int32))]
+    ends = [constant("ys", np.float32(0.037)), constant("yz", np.uint8(99))]
+    x = {"x": numbers(np.uint8, [2, 3, 9, 9])}
+    yield ("qdq-conv", [*dx, *channels, node("Conv", ["xr", "kr", "cr"], ["a"], pads=[1, 1, 1, 1], strides=[2, 2]),
+                        node("QuantizeLinear", ["a", "ys", "yz"], ["y"])], cx + kernel + ends, x, {"y": T.UINT8}, 0)
+    yield ("qdq-conv-relu", [*dx, *channels, node("Conv", ["xr", "kr", "cr"], ["a"]), node("Relu", ["a"], ["r"]),
+                             node("QuantizeLinear", ["r", "ys", "rz"], ["y"])], cx + kernel + ends + [constant("rz", np.uint8(0))], x, {"y": T.UINT8}, 0)
+    dense = [constant("w", RNG.integers(-63, 64, [40, 7]).astype(np.int8))]
+    rows = {"x": numbers(np.uint8, [5, 40])}
+    yield ("qdq-matmul", [*dx, *dw, node("MatMul", ["xr", "wr"], ["a"]), node("QuantizeLinear", ["a", "ys", "yz"], ["y"])],
+           cx + cw + dense + ends, rows, {"y": T.UINT8}, 0)
+    (da, ca), (db, cb) = byte("ar", "a", 0.031, np.uint8(3)), byte("br", "b", 0.017, np.uint8(200))
+    pair = {"a": numbers(np.uint8, [3, 50]), "b": numbers(np.uint8, [3, 50])}
+    yield ("qdq-add", [*da, *db, node("Add", ["ar", "br"], ["s"]), node("QuantizeLinear", ["s", "ys", "yz"], ["y"])], ca + cb + ends, pair, {"y": T.UINT8}, 0)
+    # Scales of which every sum is near a half: the order of operations decides.
+    (dp, cp), (dq, cq) = byte("ar", "a", 0.5, np.uint8(128)), byte("br", "b", 0.25, np.uint8(128))
+    halves = [constant("ys", np.float32(0.5)), constant("yz", np.uint8(127))]
+    yield ("qdq-add-halves", [*dp, *dq, node("Add", ["ar", "br"], ["s"]), node("QuantizeLinear", ["s", "ys", "yz"], ["y"])], cp + cq + halves, pair, {"y": T.UINT8}, 0)
     words = np.array([["eisen", "Stahl"], ["", "Blech – verzinkt"], ["Stahl", "ü"]], dtype=object)
     yield ("text-moved", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Flatten", ["t"], ["y"], axis=0)], [], {"x": words}, {"y": T.STRING}, 0)
     yield ("text-encoded",
