@@ -140,19 +140,21 @@ fn intermediates(plan: &TypedSimplePlan) -> TractResult<u64> {
 /// kernels, where they cannot be seen any more, at about the same size.
 pub(super) fn weights_bytes(model: &TypedModel) -> u64 {
     let mut tensors = HashMap::new();
-    collect_weights(model, &mut tensors);
-    tensors.values().sum()
+    let mut operators = 0;
+    collect_weights(model, &mut tensors, &mut operators);
+    tensors.values().sum::<u64>() + operators
 }
 
-/// By address: several nodes may hold one tensor.
-fn collect_weights(model: &TypedModel, tensors: &mut HashMap<*const TractTensor, u64>) {
+/// By address, because several nodes may hold one tensor; and what operators of ours hold themselves.
+fn collect_weights(model: &TypedModel, tensors: &mut HashMap<*const TractTensor, u64>, operators: &mut u64) {
     for node in model.nodes() {
         if let Some(constant) = node.op_as::<Const>() {
             let tensor = constant.val();
             let bytes = tensor.len() * tensor.datum_type().size_of();
             tensors.insert(Arc::as_ptr(tensor), bytes as u64);
         } else if let Some(scan) = node.op_as::<Scan>() {
-            collect_weights(&scan.body, tensors);
+            collect_weights(&scan.body, tensors, operators);
         }
+        *operators += super::operators::ml::weights_bytes(node) as u64;
     }
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ModelError, Parsed, Verified, npy};
+use super::{ModelError, Parsed, Verified, compile, golden, npy};
 use crate::base::{Data, Tensor};
 use crate::config::card::PortSpec;
 
@@ -94,6 +94,51 @@ fn every_model_that_runs_gives_onnxruntimes_answers_twice_in_a_row() {
     let Some(models) = folder() else { return };
     let refused = compare_all(&models);
     assert!(refused.is_empty(), "{refused:?}");
+}
+
+#[test]
+#[ignore = "minutes; tests/run --long"]
+fn every_model_compiles_and_the_folder_answers_as_onnxruntime_did() {
+    let Some(models) = folder() else { return };
+    let mut folders: Vec<PathBuf> = models.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    folders.sort();
+    for folder in folders.iter().filter(|folder| folder.join("out_0.npy").exists()) {
+        let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+        let place = tempfile::tempdir().unwrap();
+        let case = place.path().join("golden/onnxruntime");
+        std::fs::create_dir_all(&case).unwrap();
+        for (ours, theirs) in [("input", "in"), ("output", "out")] {
+            for (i, tensor) in tensors(folder, theirs).iter().enumerate() {
+                npy::write(&case.join(format!("{ours}-{i}.npy")), tensor).unwrap();
+            }
+        }
+        let branches = name == "silero_vad_if_fails";
+        let order = compile::Order {
+            model: folder.join("model.onnx"),
+            folder: place.path().join(&name),
+            golden: Some(place.path().join("golden")),
+            fixed: branches.then(|| ("sr".to_owned(), "16000".to_owned())).into_iter().collect(),
+            ..compile::Order::default()
+        };
+        let compiled = compile::compile(&order).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(compiled.golden_cases, 1, "{name}: {:?}", compiled.left_out);
+        let card =
+            crate::config::Card::read(&compiled.folder).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"));
+        let model = super::Model::load(&card).unwrap();
+        golden::check(&model, &card).unwrap_or_else(|error| panic!("{name}: {error}"));
+        println!(
+            "{name}: {:?} bytes, {:?}, {:?}",
+            compiled.file_bytes,
+            compiled.kept_as_onnx,
+            model.memory()
+        );
+        // Trees keep their weights in an operator of ours, which counts as well.
+        assert!(
+            model.memory().is_none_or(|memory| memory.weights_bytes > 100),
+            "{name}: {:?}",
+            model.memory()
+        );
+    }
 }
 
 #[test]

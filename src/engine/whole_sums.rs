@@ -204,11 +204,10 @@ impl<'g> Reading<'g> {
         let zero_name = node.input.get(2)?;
         let (scale, zero) = (self.numbers(node.input.get(1)?)?, self.numbers(zero_name)?);
         let (&[scale], &[zero]) = (&*scale, &*zero) else { return None };
-        if !self.is_byte(zero_name) || !(scale.is_finite() && scale > 0.0) {
-            return None;
-        }
+        let sound = self.is_byte(zero_name) && scale.is_finite() && scale > 0.0;
         let zero_type = self.constants.get(zero_name.as_str())?.data_type.into();
-        Some(End { scale, zero, zero_type, clip, nodes, output: node.output.first()? })
+        let output = node.output.first()?;
+        sound.then_some(End { scale, zero, zero_type, clip, nodes, output })
     }
 
     fn layer(&self, index: usize) -> Option<Layer> {

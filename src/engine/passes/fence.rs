@@ -64,6 +64,17 @@ pub(super) fn behind(model: &mut TypedModel, id: usize) -> TractResult<()> {
     patch.apply(model)
 }
 
+/// Puts a fence in front of one of a node's inputs; the node has one output.
+pub(super) fn before(model: &mut TypedModel, id: usize, slot: usize) -> TractResult<()> {
+    let node = model.node(id);
+    let mut patch = TypedModelPatch::new("fence");
+    let mut inputs = patch.taps(model, &node.inputs)?;
+    inputs[slot] = patch.wire_node(format!("{}.fence", node.name), Fence, &[inputs[slot]])?[0];
+    let output = patch.wire_node(&node.name, node.op.clone(), &inputs)?[0];
+    patch.shunt_outside(model, OutletId::new(id, 0), output)?;
+    patch.apply(model)
+}
+
 /// Whether the chain behind a dequantisation is of elements only, and ends in the type that it came from.
 fn becomes_a_right_table(model: &TypedModel, dequantised: &TypedNode) -> TractResult<bool> {
     let from = model.outlet_fact(dequantised.inputs[0])?.datum_type.unquantized();

@@ -173,8 +173,9 @@ impl Rule {
                     largest =
                         largest.fold_axis(Axis(*axis), f64::NEG_INFINITY, larger).insert_axis(Axis(*axis));
                 }
-                // Whatever it is, it is taken away from itself.
-                places.extend(spread(&largest.mapv(|x| x - x), &shapes[0])?);
+                // Softmax takes it away from every element, from itself as well.
+                places
+                    .extend(spread(&largest.mapv(|x| if x.is_finite() { x } else { f64::NAN }), &shapes[0])?);
             }
             Self::Lstm(hidden) => {
                 let (gates, cell) = (numbers(&inputs[0])?, numbers(&inputs[1])?);

@@ -7,13 +7,20 @@
 //! - **Expand.** Spread along the axis that a product sums over, it is dropped, and one element is
 //!   summed instead of all (0.23.9). Random graphs, seeds 1000011 and 1000036. Goes when tract's
 //!   products keep the length of a summed axis.
+//! - **A number for each channel minus, or divided by, a convolution.** It is folded into the weights as
+//!   if the convolution stood first (0.23.9): `1 - conv(x)` becomes `1 + conv(x)` without the bias's
+//!   sign, and a quotient is taken of each weight. Random graphs, seed 1006702. Goes when tract asks
+//!   which operand the convolution is.
 
+use tract_core::internal::ToDim;
 use tract_core::ops::array::{MultiBroadcastTo, StridedSlice};
+use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cnn::Conv;
 use tract_core::ops::downsample::Downsample;
 use tract_core::ops::einsum::EinSum;
+use tract_core::ops::math::{Div, Sub};
 use tract_core::ops::nn::Softmax;
-use tract_core::prelude::{TractResult, TypedModel};
+use tract_core::prelude::{TractResult, TypedFact, TypedModel};
 
 use super::fence;
 
@@ -29,9 +36,21 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         let node = model.node(id);
         if (steps && node.op_is::<Softmax>()) || (sums && node.op_is::<MultiBroadcastTo>()) {
             fence::behind(model, id)?;
+        } else if sums
+            && let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>()
+            && (op.is::<Sub>() || op.is::<Div>())
+            && model.outlet_fact(node.inputs[1])?.konst.is_none()
+            && is_for_channels(model.outlet_fact(node.inputs[0])?)
+        {
+            fence::before(model, id, 1)?;
         }
     }
     Ok(())
+}
+
+/// Whether a tensor may be one number for each channel.
+fn is_for_channels(fact: &TypedFact) -> bool {
+    fact.shape.iter().filter(|length| **length != 1.to_dim()).count() <= 1
 }
 
 #[cfg(test)]
@@ -84,6 +103,23 @@ mod tests {
         let input = Tensor::f32(&[1, 1, 4], vec![0.0; 4]);
         let answer = sample.model().session().run(&[&input]).unwrap();
         assert_eq!(answer[0].as_f32(), Some(&[0.25, 0.25][..]));
+    }
+
+    #[test]
+    fn a_number_minus_or_divided_by_a_convolution_keeps_its_order() {
+        for (operator, right) in [("Sub", [-1.0, -3.0, -5.0, -7.0]), ("Div", [0.5, 0.25, 1.0 / 6.0, 0.125])] {
+            let sample = Sample::default()
+                .input("x", DataType::F32, &[1, 1, 4])
+                .weights("w", &[1, 1, 1], &[2.0])
+                .weights("one", &[1, 1, 1], &[1.0])
+                .node("Conv", &["x", "w"], &["c"], &[])
+                .node(operator, &["one", "c"], &["y"], &[])
+                .output("y");
+            let input = Tensor::f32(&[1, 1, 4], vec![1.0, 2.0, 3.0, 4.0]);
+            let answer = sample.model().session().run(&[&input]).unwrap();
+            let ours = answer[0].as_f32().unwrap();
+            assert!(ours.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{operator}: {ours:?}");
+        }
     }
 
     #[test]

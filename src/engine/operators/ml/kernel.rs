@@ -69,6 +69,11 @@ pub(super) trait Kernel: fmt::Debug + Send + Sync + 'static {
 
     /// All outputs.
     fn eval(&self, inputs: &[TValue]) -> TractResult<TVec<Tensor>>;
+
+    /// What it holds of the model: trees, vectors, coefficients. 0 where that is a handful of numbers.
+    fn weights_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A kernel as tract's operator, under its ONNX name.
@@ -97,6 +102,11 @@ impl Node {
         let taken = self.wanted.iter().map(|&i| all.get_mut(i).and_then(Option::take));
         taken.collect::<Option<_>>().with_context(|| format!("{} has {count} outputs", self.name))
     }
+}
+
+/// [`Kernel::weights_bytes`] of a node that has one of ours.
+pub(in crate::engine) fn weights_bytes(node: &TypedNode) -> usize {
+    node.op_as::<Node>().map_or(0, |node| node.kernel.weights_bytes())
 }
 
 impl fmt::Debug for Node {

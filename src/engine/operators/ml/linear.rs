@@ -32,6 +32,10 @@ impl Weights {
         Ok(Self { coefficients, intercepts, columns })
     }
 
+    fn bytes(&self) -> usize {
+        size_of_val(&*self.coefficients) + size_of_val(&*self.intercepts)
+    }
+
     /// Row-major, one column for each row of coefficients.
     fn scores(&self, input: &Tensor) -> TractResult<Vec<f32>> {
         let (_, columns) = matrix(input)?;
@@ -75,6 +79,10 @@ pub(super) fn regressor(attributes: &Attributes<'_>) -> TractResult<Arc<dyn Kern
 }
 
 impl Kernel for LinearRegressor {
+    fn weights_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let [input] = inputs else { bail!("it takes one input") };
         ensure!(input.datum_type.is_number(), "its input is {:?}, not numbers", input.datum_type);
@@ -120,6 +128,10 @@ pub(super) fn classifier(attributes: &Attributes<'_>) -> TractResult<Arc<dyn Ker
 }
 
 impl Kernel for LinearClassifier {
+    fn weights_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let [input] = inputs else { bail!("it takes one input") };
         ensure!(input.datum_type.is_number(), "its input is {:?}, not numbers", input.datum_type);

@@ -28,6 +28,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::InferenceOp;
 
 use attributes::Attributes;
+pub(in crate::engine) use kernel::weights_bytes;
 use kernel::{Kernel, Node};
 
 /// The domain that all of them belong to.

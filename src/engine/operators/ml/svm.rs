@@ -144,6 +144,10 @@ pub(super) fn regressor(attributes: &Attributes<'_>) -> TractResult<Arc<dyn Oper
 }
 
 impl Operator for SvmRegressor {
+    fn weights_bytes(&self) -> usize {
+        size_of_val(&*self.vectors.values) + size_of_val(&*self.coefficients)
+    }
+
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         Ok(tvec!(Fact::new(DatumType::F32, &[numbers(inputs, self.vectors.columns)?, 1.to_dim()])))
     }
@@ -305,6 +309,17 @@ impl SvmClassifier {
 }
 
 impl Operator for SvmClassifier {
+    fn weights_bytes(&self) -> usize {
+        match &self.decision {
+            Decision::Rows { coefficients, .. } => size_of_val(&*coefficients.values),
+            Decision::Pairs(pairs) => {
+                size_of_val(&*pairs.vectors.values)
+                    + size_of_val(&*pairs.coefficients)
+                    + size_of_val(&*pairs.rho)
+            }
+        }
+    }
+
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let rows = numbers(inputs, self.input_columns())?;
         Ok(tvec!(

@@ -130,6 +130,10 @@ fn largest_seen<F: Real>(scores: &[F], seen: &[bool]) -> usize {
 }
 
 impl Kernel for Classifier {
+    fn weights_bytes(&self) -> usize {
+        self.trees.bytes()
+    }
+
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let rows = self.trees.rows(inputs)?;
         Ok(tvec!(

@@ -87,6 +87,18 @@ pub(super) struct Forest<F> {
 }
 
 impl<F: Real> Forest<F> {
+    /// What its arrays take.
+    pub(super) fn bytes(&self) -> usize {
+        let modes = if let Modes::Mixed(modes) = &self.modes { size_of_val(&**modes) } else { 0 };
+        let sets: usize = self.sets.iter().map(|set| size_of_val(&**set)).sum();
+        size_of_val(&*self.nodes)
+            + size_of_val(&*self.leaves)
+            + size_of_val(&*self.weights)
+            + size_of_val(&*self.roots)
+            + modes
+            + sets
+    }
+
     /// Fails when a tree leads back into itself.
     pub(super) fn new(parts: Parts) -> TractResult<Self> {
         let places = Places::of(&parts)?;

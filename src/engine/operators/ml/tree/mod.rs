@@ -58,6 +58,14 @@ impl Trees {
         })
     }
 
+    /// Of both precisions, where both are in use.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Narrow { forest, widened } => forest.bytes() + widened.get().map_or(0, Forest::bytes),
+            Self::Wide(forest) => forest.bytes(),
+        }
+    }
+
     fn count(&self) -> usize {
         match self {
             Self::Narrow { forest, .. } => forest.trees(),

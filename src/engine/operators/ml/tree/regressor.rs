@@ -97,6 +97,10 @@ impl Regressor {
 }
 
 impl Kernel for Regressor {
+    fn weights_bytes(&self) -> usize {
+        self.trees.bytes()
+    }
+
     fn facts(&self, inputs: &[Fact]) -> TractResult<TVec<Fact>> {
         let rows = self.trees.rows(inputs)?;
         let wide = self.of_input_type && inputs[0].datum_type == DatumType::F64;
