@@ -267,7 +267,8 @@ impl<'g> Reading<'g> {
             output: vec![name("input")],
             ..NodeProto::default()
         };
-        let sums = NodeProto { input: inputs, output: vec![name("sums")], ..node.clone() };
+        let sums =
+            NodeProto { name: name("sums"), input: inputs, output: vec![name("sums")], ..node.clone() };
         let attributes = vec![floats("factors", factors), int("axis", of_answer)];
         let last = end.node(REQUANTIZED, vec![name("sums")], attributes, &node.name, end.zero);
         Some(Layer { nodes: vec![whole, sums, last], constants, gone: end.nodes })

@@ -65,6 +65,17 @@ pub(super) fn reduce(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
                 || inputs.get(1).copied().flatten().is_some_and(|axes| axes.konst.is_none())
         });
     }
+    if how == How::SumSquare {
+        // Nor has it squares of them.
+        return choose(context, node, reduce, |inputs| {
+            inputs[0].is_some_and(|x| !x.datum_type.is_float() || x.shape.volume() == 0.to_dim())
+                || inputs
+                    .get(1)
+                    .copied()
+                    .flatten()
+                    .is_some_and(|axes| axes.konst.is_none() || axes.shape.volume() == 0.to_dim())
+        });
+    }
     choose(context, node, reduce, |inputs| {
         let get = |at: usize| inputs.get(at).copied().flatten();
         let odd = |x: &TypedFact| {

@@ -230,7 +230,8 @@ impl Resize {
                     x * (from - 1.0) / (to - 1.0)
                 }
             }
-            Transform::Asymmetric => x / along.scale,
+            // In f32, as onnxruntime: 3 ÷ 0.6 is 5 there, and just below it with more digits of 0.6f32.
+            Transform::Asymmetric => f64::from(x as f32 / along.scale as f32),
             Transform::TfHalfPixelForNearest => (x + 0.5) / along.scale,
             Transform::TfCropAndResize => {
                 let (start, end) = along.region;

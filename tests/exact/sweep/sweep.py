@@ -141,6 +141,8 @@ def reduce():
     x = data(some(F32, F32, F64, I32, I64), shape(rank))
     if op in ("ReduceLogSum",):
         x = np.abs(x) + x.dtype.type(1)
+    if op == "ReduceLogSumExp":
+        x = x.astype(F32)  # of whole numbers onnxruntime takes exponentials in whole numbers
     keep = some(MISSING, 0, 1)
     if op.startswith("Arg"):
         if RNG.random() < 0.5:
@@ -209,7 +211,7 @@ def pads_or_auto(n, kernel, ceil):
         attrs["auto_pad"] = auto
         if auto.startswith("SAME"):
             attrs["dilations"] = MISSING
-    if ceil:
+    if ceil and auto != "VALID":  # together onnxruntime gives one more than the standard's formula
         attrs["ceil_mode"] = some(MISSING, 0, 1)
     return attrs
 
@@ -533,6 +535,13 @@ def build(node):
     return model, feed, outputs
 
 
+def tolerance(op, answers):
+    if any(np.asarray(answer).dtype == F16 for answer in answers):
+        return 4e-3
+    # By the standard's formula the variance is a difference of two near numbers.
+    return 3e-4 if op == "MeanVarianceNormalization" else 2e-5
+
+
 def main():
     OUT.mkdir(parents=True, exist_ok=True)
     lines = []
@@ -562,7 +571,7 @@ def main():
                                    + str((v.value if isinstance(v, Const) else np.asarray(v)).dtype)
                                    + str(list((v.value if isinstance(v, Const) else np.asarray(v)).shape)) for v in node.inputs]),
                     "model": str(folder / "model.onnx"), "inputs": [], "outputs": [],
-                    "tolerance": 4e-3 if any(np.asarray(a).dtype == F16 for a in answers) else 2e-5}
+                    "tolerance": tolerance(node.op, answers)}
             for key, named in (("inputs", feed.items()), ("outputs", zip(outputs, answers))):
                 for tensor, value in named:
                     file = folder / f"{tensor}.npy"
