@@ -56,7 +56,7 @@ def models():
     half = lambda *shape: RNG.normal(0, 1, shape).astype(np.float16)  # noqa: E731
     yield ("f16-network",
            [node("Conv", ["x", "k", "c"], ["a"], pads=[1, 1, 1, 1]), node("Relu", ["a"], ["r"]), node("GlobalAveragePool", ["r"], ["g"]),
-            node("Flatten", ["g"], ["f"]), node("Gemm", ["f", "w", "b"], ["l"]), node("Softmax", ["l"], ["y"], axis=1)],
+            node("Flatten", ["g"], ["f"]), node("MatMul", ["f", "w"], ["m"]), node("Add", ["m", "b"], ["l"]), node("Softmax", ["l"], ["y"], axis=1)],
            [constant("k", half(4, 3, 3, 3)), constant("c", half(4)), constant("w", half(4, 5)), constant("b", half(5))],
            {"x": half(2, 3, 8, 8)}, {"y": T.FLOAT16, "l": T.FLOAT16}, 1e-2)
     yield ("u8-picture",

@@ -316,12 +316,13 @@ def resize():
     attrs = {"mode": some("nearest", "linear", "cubic"),
              "coordinate_transformation_mode": some(MISSING, "half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric",
                                                     "half_pixel_symmetric")}
+    if attrs["mode"] != "nearest":  # a byte is cut off, and whether at 64 or at 63.99999 is a rounding
+        x = x.astype(F32)
     if attrs["mode"] == "nearest":
         attrs["nearest_mode"] = some(MISSING, "round_prefer_floor", "round_prefer_ceil", "floor", "ceil")
     if attrs["mode"] == "cubic":
         attrs["cubic_coeff_a"] = some(MISSING, -0.5)
         attrs["exclude_outside"] = some(MISSING, 0, 1)
-        x = x.astype(F32)
     if attrs["mode"] != "nearest":
         attrs["antialias"] = some(MISSING, MISSING, 0, 1)
     empty = Const(np.zeros([0], F32))
@@ -539,7 +540,7 @@ def tolerance(op, answers):
     if any(np.asarray(answer).dtype == F16 for answer in answers):
         return 4e-3
     # By the standard's formula the variance is a difference of two near numbers.
-    return 3e-4 if op == "MeanVarianceNormalization" else 2e-5
+    return 5e-3 if op == "MeanVarianceNormalization" else 2e-5
 
 
 def main():
