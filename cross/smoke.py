@@ -26,6 +26,7 @@ class Device:
     """The binary on its processor."""
 
     def __init__(self, emulator, binary, folder):
+        self.emulated = bool(emulator)
         self.command = [*shlex.split(emulator), str(binary)]
         self.folder = folder
         self.running = None
@@ -109,7 +110,7 @@ def fifty_frames(device, broker, listener):
     lines = [json.dumps({"id": f"{case}-{turn}", **reading}) for turn in range(12) for case, reading, _ in cases]
     broker.publish("machine/m1/state", *lines)
     for picture in pictures:
-        broker.publish("camera/left/frame", file=picture)
+        broker.publish(f"camera/{picture.stem}/frame", file=picture)
     wait_for(
         f"{len(lines)} readings and {len(pictures)} pictures to be answered; so far {len(listener.errors())} errors",
         lambda: len(listener.predictions("failure")) >= len(lines) and len(listener.predictions("parts")) >= len(pictures),
@@ -120,8 +121,8 @@ def fifty_frames(device, broker, listener):
     wanted = {case: scores for case, _, scores in cases}
     wrong = [a for a in answers if not right(a, wanted[a["source"]["frame_id"].rpartition("-")[0]])]
     check(not wrong, "their scores are those of the golden cases")
-    found = [answer["label"] for answer in listener.predictions("parts")]
-    check(found == [p.stem.partition(".")[0] for p in pictures], f"{len(pictures)} JPEG pictures show: {', '.join(found)}")
+    found = {answer["source"]["levels"]["camera"]: answer["label"] for answer in listener.predictions("parts")}
+    check(found == {p.stem: p.stem for p in pictures}, f"{len(pictures)} JPEG pictures show: {', '.join(found.values())}")
     check(not listener.errors(), "no error message")
     device.stop()
     wait_for("the farewell", lambda: listener.availability() == "stopped", 10)
@@ -154,6 +155,11 @@ def serial_frames(device, broker, listener):
     device.start(device.config("serial", f"mqtt://127.0.0.1:{broker.port}", pipelines=(), more=more))
     wait_for("the daemon to be online", lambda: listener.availability() == "online")
     wait_for("the port to be open", lambda: port in device.log(), 30)
+    if device.emulated and "is no serial port" in device.log():
+        # qemu-user before 10 has not the call that asks for a port's rate.
+        print("smoke: not looked at: a serial line, which this emulator does not know; cross/system has one", flush=True)
+        device.stop()
+        return
     cases = list(readings())
     frames = [cobs(json.dumps({"id": case, **reading}).encode()) for case, reading, _ in cases]
     damaged = bytearray(frames[0])

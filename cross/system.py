@@ -63,10 +63,10 @@ def frames_of_every_kind(board, broker, listener):
     )
     pictures = sorted((ROOT / "cross/parts").glob("*.jpg"))
     for picture in pictures:
-        broker.publish("camera/left/frame", file=picture)
+        broker.publish(f"camera/{picture.stem}/frame", file=picture)
     wait_for("the pictures to be answered", lambda: board.alive() and len(listener.predictions("parts")) >= len(pictures))
-    found = [answer["label"] for answer in listener.predictions("parts")]
-    check(found == [p.stem.partition(".")[0] for p in pictures], f"{len(pictures)} JPEG pictures show: {', '.join(found)}")
+    found = {answer["source"]["levels"]["camera"]: answer["label"] for answer in listener.predictions("parts")}
+    check(found == {p.stem: p.stem for p in pictures}, f"{len(pictures)} JPEG pictures show: {', '.join(found.values())}")
     with board.uart() as wire:
         for case, reading, _ in cases:
             wire.sendall(cobs(json.dumps({"id": case, **reading}).encode()))

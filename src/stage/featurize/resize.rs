@@ -7,7 +7,7 @@
 //! Not here: which part of a picture, and where it goes (`image`).
 
 use fast_image_resize as fir;
-use fir::images::{Image, ImageRef};
+use fir::images::{TypedImage, TypedImageRef};
 
 use crate::config::card::Filter;
 
@@ -54,27 +54,31 @@ impl Resizer {
         let between = (to.0, from.1);
         let mut narrowed = std::mem::take(&mut self.narrowed);
         narrowed.resize(between.0 * between.1 * channels, 0);
-        self.convolve(source, from, channels, between, kernel, &mut narrowed);
-        self.convolve(&narrowed, between, channels, to, kernel, out);
+        if channels == 1 {
+            self.convolve::<fir::pixels::U8>(source, from, between, kernel, &mut narrowed);
+            self.convolve::<fir::pixels::U8>(&narrowed, between, to, kernel, out);
+        } else {
+            self.convolve::<fir::pixels::U8x3>(source, from, between, kernel, &mut narrowed);
+            self.convolve::<fir::pixels::U8x3>(&narrowed, between, to, kernel, out);
+        }
         self.narrowed = narrowed;
     }
 
-    fn convolve(
+    /// By type of pixel: `fir::Resizer::resize` looks it up, and links its code for all sixteen.
+    fn convolve<P: fir::PixelTrait>(
         &mut self,
         source: &[u8],
         from: Size,
-        channels: usize,
         to: Size,
         kernel: fir::FilterType,
         out: &mut [u8],
     ) {
         const FITS: &str = "the caller gives buffers of exactly this size";
-        let pixel = if channels == 1 { fir::PixelType::U8 } else { fir::PixelType::U8x3 };
-        let source = ImageRef::new(from.0 as u32, from.1 as u32, source, pixel).expect(FITS);
-        let mut out = Image::from_slice_u8(to.0 as u32, to.1 as u32, out, pixel).expect(FITS);
+        let source = TypedImageRef::<P>::from_buffer(from.0 as u32, from.1 as u32, source).expect(FITS);
+        let mut out = TypedImage::<P>::from_buffer(to.0 as u32, to.1 as u32, out).expect(FITS);
         let options =
             fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(kernel)).use_alpha(false);
-        self.convolve.resize(&source, &mut out, &options).expect("both have the same pixel type");
+        self.convolve.resize_typed(&source, &mut out, &options).expect("crop boxes are the whole picture");
     }
 
     /// Fixed kernels: only the source rows and columns under them are looked at.
