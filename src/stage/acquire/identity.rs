@@ -42,6 +42,8 @@ struct Known {
     here: bool,
     /// Its PUBACK went out.
     acknowledged: bool,
+    /// Under which it came to this process.
+    pkid: Option<u16>,
 }
 
 /// Gives out identities.
@@ -50,7 +52,7 @@ pub struct Identities {
     by_key: HashMap<u128, Known>,
     /// Keys, oldest first.
     order: VecDeque<u128>,
-    /// The last frame of each packet id.
+    /// The last frame of each packet id, while it is remembered.
     by_pkid: HashMap<u16, u128>,
     /// The broker gives packet ids out again before it has counted through them.
     reuses_pkids: bool,
@@ -78,7 +80,7 @@ impl Identities {
         };
         let remembered = memory.as_mut().map(Memory::recall).unwrap_or_default();
         for Remembered { key, delivery } in also.into_iter().chain(remembered) {
-            this.insert(key, Known { delivery, here: false, acknowledged: false });
+            this.insert(key, Known { delivery, here: false, acknowledged: false, pkid: None });
         }
         this.memory = memory;
         this
@@ -108,7 +110,7 @@ impl Identities {
             None => (self.fresh(), Seen::New),
         };
         if seen != Seen::Here {
-            self.insert(key, Known { delivery, here: true, acknowledged: false });
+            self.insert(key, Known { delivery, here: true, acknowledged: false, pkid: Some(pkid) });
         }
         if seen == Seen::New
             && let Some(memory) = &mut self.memory
@@ -140,8 +142,10 @@ impl Identities {
         }
         if self.order.len() > REMEMBERED
             && let Some(oldest) = self.order.pop_front()
+            && let Some(Known { pkid: Some(pkid), .. }) = self.by_key.remove(&oldest)
+            && self.by_pkid.get(&pkid) == Some(&oldest)
         {
-            self.by_key.remove(&oldest);
+            self.by_pkid.remove(&pkid);
         }
     }
 
@@ -212,6 +216,7 @@ mod tests {
         }
         assert_eq!(identities.by_key.len(), REMEMBERED);
         assert_eq!(identities.order.len(), REMEMBERED);
+        assert!(identities.by_pkid.len() <= REMEMBERED, "packet ids of forgotten frames are forgotten");
     }
 
     #[test]
