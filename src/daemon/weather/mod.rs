@@ -195,6 +195,8 @@ impl<R: Role> Side<R> {
         if let Some((_, wire)) = &mut self.open {
             wire.to_daemon.clear();
             wire.to_broker.clear();
+            // What the broker still owes here, it owes nobody any more.
+            wire.conn = Conn::default();
             (wire.mute, wire.closed) = (true, told);
         }
     }
