@@ -170,7 +170,8 @@ impl Broker {
         if publish.qos == Qos::AtLeastOnce {
             conn.owed.push_back((now + ACKNOWLEDGES_AFTER, publish.pkid, takes));
         }
-        if conn.owed.len() > usize::from(self.receive_maximum) {
+        // MQTT 3.1.1 knows no such limit.
+        if self.is_v5() && conn.owed.len() > usize::from(self.receive_maximum) {
             self.complaints.push(format!(
                 "{} publications at once; it takes {}",
                 conn.owed.len(),
