@@ -21,7 +21,7 @@ from board import HOST, Board, initramfs
 from peers import Broker, Listener, check, readings, right, wait_for
 
 # The second half of debootstrap is the first boot's; the root is a disk, because systemd's sandbox needs one.
-INIT = """mkdir /root
+INIT = """mkdir -p /root
 mount -t ext4 /dev/vda /root || poweroff -f
 if [ -d /root/debootstrap ]; then
   for folder in proc sys dev; do mount --bind /$folder /root/$folder; done
