@@ -72,9 +72,10 @@ impl Identities {
     ) -> Self {
         let mut this = Self {
             next,
-            by_key: HashMap::new(),
-            order: VecDeque::new(),
-            by_pkid: HashMap::new(),
+            // In whole at once, so that memory stays what it is after the first frames.
+            by_key: HashMap::with_capacity(REMEMBERED + 1),
+            order: VecDeque::with_capacity(REMEMBERED + 1),
+            by_pkid: HashMap::with_capacity(REMEMBERED + 1),
             reuses_pkids: false,
             memory: None,
         };
