@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ModelError, Parsed, Verified, compile, golden, npy};
+use super::{ModelError, Parsed, Verified, compile, npy};
 use crate::base::{Data, Tensor};
 use crate::config::card::PortSpec;
 
@@ -100,6 +100,7 @@ fn every_model_that_runs_gives_onnxruntimes_answers_twice_in_a_row() {
 #[ignore = "minutes; tests/run --long"]
 fn every_model_compiles_and_the_folder_answers_as_onnxruntime_did() {
     let Some(models) = folder() else { return };
+    let mut refused = Vec::new();
     let mut folders: Vec<PathBuf> = models.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     for folder in folders.iter().filter(|folder| folder.join("out_0.npy").exists()) {
@@ -120,12 +121,25 @@ fn every_model_compiles_and_the_folder_answers_as_onnxruntime_did() {
             fixed: branches.then(|| ("sr".to_owned(), "16000".to_owned())).into_iter().collect(),
             ..compile::Order::default()
         };
-        let compiled = compile::compile(&order).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let compiled = match compile::compile(&order) {
+            Ok(compiled) => compiled,
+            Err(error) => {
+                refused.push(format!("{name}: {error}"));
+                continue;
+            }
+        };
         assert_eq!(compiled.golden_cases, 1, "{name}: {:?}", compiled.left_out);
-        let card =
-            crate::config::Card::read(&compiled.folder).unwrap_or_else(|wrong| panic!("{name}: {wrong:?}"));
-        let model = super::Model::load(&card).unwrap();
-        golden::check(&model, &card).unwrap_or_else(|error| panic!("{name}: {error}"));
+        // The graph alone: a card of many rows at once is not one that a frame can fill.
+        let graph = Verified::read(&compiled.file).unwrap().parse().unwrap();
+        let mut inputs = tensors(folder, "in");
+        inputs.truncate(graph.inputs().len());
+        let specs = specs(&graph, &inputs);
+        let model = graph.prepare(&specs).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let answers = model.session().run(&inputs.iter().collect::<Vec<_>>()).unwrap();
+        let tolerance = if name.contains("int8") { 2e-2 } else { 1e-4 };
+        for (ours, theirs) in answers.iter().zip(&tensors(folder, "out")) {
+            assert!(distance(ours, theirs) <= tolerance, "{name}: off by {:e}", distance(ours, theirs));
+        }
         println!(
             "{name}: {:?} bytes, {:?}, {:?}",
             compiled.file_bytes,
@@ -139,6 +153,9 @@ fn every_model_compiles_and_the_folder_answers_as_onnxruntime_did() {
             model.memory()
         );
     }
+    // At the foot of a sigmoid, 3e-5, tract's is 1.3e-3 off, and nothing larger stands beside it.
+    let known = |refused: &String| refused.starts_with("silero_vad_ifless:") && refused.contains("Sigmoid");
+    assert!(refused.iter().all(known), "{}", refused.join("\n"));
 }
 
 #[test]
