@@ -6,19 +6,16 @@ the facts are looked at, and frames are sent and their answers read. Ends with 1
 """
 
 import argparse
-import contextlib
 import json
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
-import peers
 from board import HOST, Board, initramfs
-from peers import Broker, Listener, check, readings, right, wait_for
+from peers import check, readings, right, surroundings, wait_for
 
 # The second half of debootstrap is the first boot's; the root is a disk, because systemd's sandbox needs one.
 INIT = """mkdir -p /root
@@ -147,18 +144,13 @@ def main():
     parser.add_argument("--debian", type=Path, required=True)
     parser.add_argument("deb", type=Path)
     arguments = parser.parse_args()
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lineside-installed-") as name, contextlib.ExitStack() as at_the_end:
-        folder = Path(name)
-        broker = Broker(folder)
-        at_the_end.callback(broker.stop)
-        listener = Listener(broker)
-        at_the_end.callback(listener.stop)
+    with surroundings() as (folder, broker, listener, at_the_end):
         image, version = disk(arguments.debian, arguments.deb, broker.port, folder)
         archive = initramfs(arguments.ground, INIT, folder, modules=("virtio_pci", "virtio_net", "virtio_blk", "ext4"))
         drive = ("-drive", f"file={image},format=raw,if=none,id=disk", "-device", "virtio-blk-pci,drive=disk")
         board = Board(arguments.machine, arguments.ground, archive, folder, memory_mb=1024, more=drive)
         at_the_end.callback(board.cut_power)
+        begun = time.monotonic()
         board.power_on()
         wire = board.uart()
         facts = Facts(board)
@@ -186,13 +178,12 @@ def main():
         check(facts.wait("still_the_old") == "yes active", "and the old process goes on")
         check(facts.wait("rolled_back") == f"0 {version} active", "rolled back")
         facts.wait("again")
-        listener.seen = [(topic, payload) for topic, payload in listener.seen if not topic.endswith("/availability")]
+        listener.forget_availability()
         answered(broker, listener, "rolled-back")
         wire.sendall(b"go\n")
         check(facts.wait("removed") == "0 config state 0", "removed: configuration and outbox stay, nothing runs")
         check(facts.wait("purged") == "0", "purged: nothing stays")
         facts.wait("end")
-    print(f"installed: {peers.checks} checks hold, {time.monotonic() - begun:.0f} s")
 
 
 main()

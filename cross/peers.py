@@ -1,4 +1,4 @@
-"""What smoke.py and system.py share: a real broker, real clients, and what an answer must be.
+"""What smoke.py, system.py and installed.py share: a real broker, real clients, and what an answer must be.
 
 Broker and clients are mosquitto's. What an answer must be comes from the models' golden cases: the readings
 that are sent are those cases with the card's scaling undone.
@@ -13,6 +13,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import tomllib
@@ -156,9 +157,51 @@ class Listener:
         said = [p for t, p in self.all() if t.endswith("/availability")]
         return said[-1] if said else None
 
+    def forget_availability(self):
+        """What was said of it; the next word is of the next start."""
+        self.seen = [(topic, payload) for topic, payload in self.all() if not topic.endswith("/availability")]
+
     def stop(self):
         self.process.terminate()
         self.process.wait()
+
+
+@contextlib.contextmanager
+def surroundings():
+    """(folder, broker, listener, what else ends with them) for one program; says at the end how many checks hold."""
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix=f"lineside-{ME}-") as name, contextlib.ExitStack() as at_the_end:
+        folder = Path(name)
+        broker = Broker(folder)
+        at_the_end.callback(broker.stop)
+        listener = Listener(broker)
+        at_the_end.callback(listener.stop)
+        yield folder, broker, listener, at_the_end
+    print(f"{ME}: {checks} checks hold, {time.monotonic() - begun:.0f} s")
+
+
+def readings_and_pictures(broker, listener, alive=lambda: True):
+    """48 readings and the pictures of cross/parts over MQTT, to the pipelines `failure` and `parts`: each rightly answered."""
+    cases = list(readings())
+    pictures = sorted((ROOT / "cross/parts").glob("*.jpg"))
+    lines = [json.dumps({"id": f"{case}-{turn}", **reading}) for turn in range(12) for case, reading, _ in cases]
+    broker.publish("machine/m1/state", *lines)
+    for picture in pictures:
+        broker.publish(f"camera/{picture.stem}/frame", file=picture)
+    wait_for(
+        f"{len(lines)} readings and {len(pictures)} pictures to be answered",
+        lambda: alive()
+        and len(listener.predictions("failure")) >= len(lines)
+        and len(listener.predictions("parts")) >= len(pictures),
+    )
+    answers = listener.predictions("failure")
+    ids = {answer["source"]["frame_id"] for answer in answers}
+    check(ids == {json.loads(line)["id"] for line in lines}, f"{len(lines)} readings over MQTT, each answered")
+    wanted = {case: scores for case, _, scores in cases}
+    wrong = [a for a in answers if not right(a, wanted[a["source"]["frame_id"].rpartition("-")[0]])]
+    check(not wrong, "their scores are those of the golden cases")
+    found = {answer["source"]["levels"]["camera"]: answer["label"] for answer in listener.predictions("parts")}
+    check(found == {p.stem: p.stem for p in pictures}, f"{len(pictures)} JPEG pictures show: {', '.join(found.values())}")
 
 
 def shipped():

@@ -6,16 +6,13 @@ that does not hold.
 """
 
 import argparse
-import contextlib
 import json
-import tempfile
 import threading
 import time
 from pathlib import Path
 
-import peers
 from board import HOST, Board, initramfs
-from peers import MODELS, ROOT, Broker, Listener, check, cobs, readings, right, wait_for
+from peers import MODELS, check, cobs, readings, readings_and_pictures, right, surroundings, wait_for
 
 INIT = """mkdir -p /var/lib/lineside
 /lineside check -c /lineside.toml || poweroff -f
@@ -50,23 +47,9 @@ def config(port):
 
 
 def frames_of_every_kind(board, broker, listener):
+    readings_and_pictures(broker, listener, board.alive)
     cases = list(readings())
     wanted = {case: scores for case, _, scores in cases}
-    lines = [json.dumps({"id": f"{case}-{turn}", **reading}) for turn in range(12) for case, reading, _ in cases]
-    broker.publish("machine/m1/state", *lines)
-    wait_for("the readings to be answered", lambda: board.alive() and len(listener.predictions("failure")) >= len(lines))
-    answers = listener.predictions("failure")
-    check(
-        {a["source"]["frame_id"] for a in answers} == {json.loads(line)["id"] for line in lines}
-        and all(right(a, wanted[a["source"]["frame_id"].rpartition("-")[0]]) for a in answers),
-        f"{len(lines)} readings over the network card, each rightly answered",
-    )
-    pictures = sorted((ROOT / "cross/parts").glob("*.jpg"))
-    for picture in pictures:
-        broker.publish(f"camera/{picture.stem}/frame", file=picture)
-    wait_for("the pictures to be answered", lambda: board.alive() and len(listener.predictions("parts")) >= len(pictures))
-    found = {answer["source"]["levels"]["camera"]: answer["label"] for answer in listener.predictions("parts")}
-    check(found == {p.stem: p.stem for p in pictures}, f"{len(pictures)} JPEG pictures show: {', '.join(found.values())}")
     with board.uart() as wire:
         for case, reading, _ in cases:
             wire.sendall(cobs(json.dumps({"id": case, **reading}).encode()))
@@ -92,7 +75,7 @@ def power_cut(board, broker, listener):
     board.cut_power()
     burst.join()
     before = len(answered())
-    listener.seen = [(topic, payload) for topic, payload in listener.seen if not topic.endswith("/availability")]
+    listener.forget_availability()
     board.power_on()
     wait_for("the rest to be answered after the power came back", lambda: board.alive() and len(answered()) == frames)
     check(before < frames, f"power cut after {before} of {frames} frames; after the next boot the others are answered")
@@ -108,18 +91,13 @@ def main():
     parser.add_argument("--ground", type=Path, required=True)
     parser.add_argument("binary", type=Path)
     arguments = parser.parse_args()
-    begun = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="lineside-board-") as name, contextlib.ExitStack() as at_the_end:
-        folder = Path(name)
-        broker = Broker(folder)
-        at_the_end.callback(broker.stop)
-        listener = Listener(broker)
-        at_the_end.callback(listener.stop)
+    with surroundings() as (folder, broker, listener, at_the_end):
         (folder / "lineside.toml").write_text(config(broker.port))
         files = [(arguments.binary, "lineside"), (MODELS, "models"), (folder / "lineside.toml", "lineside.toml")]
         archive = initramfs(arguments.ground, INIT, folder, files=files)
         board = Board(arguments.machine, arguments.ground, archive, folder)
         at_the_end.callback(board.cut_power)
+        begun = time.monotonic()
         board.power_on()
         wait_for("the daemon to be online", lambda: board.alive() and listener.availability() == "online")
         booted = time.monotonic() - begun
@@ -132,7 +110,6 @@ def main():
         board.process.wait(timeout=60)
         check("board: lineside ended with 0" in board.console(), "told to stop: ended in order, and the board goes off")
         wait_for("the farewell", lambda: listener.availability() == "stopped", 10)
-    print(f"system: {peers.checks} checks hold, {time.monotonic() - begun:.0f} s")
 
 
 main()
