@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::support::client::Message;
 use crate::support::daemon::Daemon;
 use crate::support::models::{means, weigh, weighed};
+use crate::support::mosquitto::Setup;
 use crate::support::oracle::{self, Case};
 use crate::support::peer::{Peer, Wire, wire};
 use crate::support::site::{STATS, Site, error, pipeline_with_ids, result, value};
@@ -543,7 +544,8 @@ fn frames_taken(http: u16) -> Option<u64> {
 /// middle of it. Gives how many it had taken at least, and how many were answered in the end.
 fn killed_in_a_burst(durable: bool) -> (u64, u64) {
     const FRAMES: u64 = 3_000;
-    let mut site = Site::new(&[weigh()]);
+    // A broker that keeps sessions over its restart: the listener may come back after the daemon.
+    let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[weigh()]);
     let wire = wire(site.folder.path(), "press");
     let http = free_port();
     let source = listen("press", "weigh", &wire.here, &cobs(), "f32le", &format!("durable = {durable}"));
