@@ -330,6 +330,11 @@ impl Talk for Listener {
         self.deframer.idle();
     }
 
+    fn patience(&self) -> Duration {
+        // Bytes that lie unread are no silence.
+        self.idle_reset / 4
+    }
+
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
         self.heard_at = now;
         self.drain(bytes, hear);

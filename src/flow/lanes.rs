@@ -121,9 +121,10 @@ impl<T> Lanes<T> {
         }
         lane.waiting.push_back((item, bytes));
         lane.bytes += bytes;
-        let somebody_sleeps = inner.sleeping > 0;
+        // An ordered lane that is being served needs nobody else: its worker takes again when it is done.
+        let wakes = lane.may_be_served() && inner.sleeping > 0;
         drop(inner);
-        if somebody_sleeps {
+        if wakes {
             self.work.notify_one();
         }
         if dropped.is_empty() { Pushed::Queued } else { Pushed::DroppedOldest(dropped) }
@@ -158,18 +159,17 @@ impl<T> Lanes<T> {
         }
     }
 
-    /// The worker is finished with the item that it took from `lane`.
+    /// The worker is finished with the item that it took from `lane`, and takes again: what waits in
+    /// this lane is its own, or that of the worker whose item it takes instead.
     pub fn done(&self, lane: usize) {
         if !self.ordered[lane] {
             return;
         }
         let mut inner = self.lock();
+        inner.lanes[lane].busy = false;
         let closed = inner.closed;
-        let lane = &mut inner.lanes[lane];
-        lane.busy = false;
-        let more = !lane.waiting.is_empty();
         drop(inner);
-        if more || closed {
+        if closed {
             // When closed, every worker must look again: the last one out ends them all.
             self.work.notify_all();
         }
@@ -281,6 +281,43 @@ mod tests {
         assert_eq!(lanes.take(), Some((1, 'x')));
         lanes.done(0);
         assert_eq!(lanes.take(), Some((0, 'b')));
+    }
+
+    #[test]
+    fn nothing_stays_while_a_worker_sleeps() {
+        const ITEMS: usize = 30_000;
+        let ordered = LaneLimits { ordered: true, ..limits(99_999, 99_999, WhenFull::DropNewest) };
+        let lanes = Lanes::new([ordered, ordered, LaneLimits { ordered: false, ..ordered }], || {});
+        let taken = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while let Some((lane, _)) = lanes.take() {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                        lanes.done(lane);
+                    }
+                });
+            }
+            // Bursts of every length up to 16, each awaited: a worker sleeps before the next one comes.
+            for burst in 0.. {
+                let until = taken.load(Ordering::Relaxed) + 1 + burst % 16;
+                for item in 0..=burst % 16 {
+                    lanes.push((burst / 16 + item * 7) % 3, item, 1);
+                }
+                let begun = std::time::Instant::now();
+                while taken.load(Ordering::Relaxed) < until {
+                    if begun.elapsed().as_secs() > 20 {
+                        lanes.close(); // or the scope waits for the sleepers
+                        panic!("burst {burst}: an item is left to sleepers");
+                    }
+                    std::thread::yield_now();
+                }
+                if until >= ITEMS {
+                    break;
+                }
+            }
+            lanes.close();
+        });
     }
 
     #[test]

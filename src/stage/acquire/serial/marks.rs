@@ -1,8 +1,8 @@
 //! When the first byte of a frame came, which an operating system does not tell.
 //!
-//! Known is when a read returned, and how many bytes it gave. The last of them was just there; the ones
-//! before it took their time on the wire, but came after the read before. Promise: bounded memory, and
-//! times that never go backwards.
+//! Known is when a read returned, and how many bytes it gave. The last of them was just there (on a busy
+//! line, at most a rest of `pace` before); the ones before it took their time on the wire, but came after
+//! the read before. Promise: bounded memory, and times that never go backwards.
 
 use std::collections::VecDeque;
 use std::time::Duration;

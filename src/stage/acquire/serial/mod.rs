@@ -10,6 +10,7 @@ mod handle;
 mod health;
 mod marks;
 pub mod modbus;
+mod pace;
 mod pattern;
 pub mod tty;
 
@@ -32,6 +33,7 @@ use crate::flow::{Backoff, Receipt, Settlement, Ticket};
 pub use handle::{Bell, PortHandle, pair};
 use health::Health;
 pub use marks::Marks;
+use pace::Pace;
 use tty::Tty;
 
 /// One read. A kernel hands out at most 4096 bytes of a tty at once.
@@ -46,6 +48,11 @@ pub trait Talk: Send {
     /// The port is open (again). Whatever was half received or half asked is void.
     fn opened(&mut self, now: Micros);
 
+    /// For how long bytes may wait unread. Zero for who measures the silence between them.
+    fn patience(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Bytes came.
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>));
 
@@ -57,6 +64,10 @@ pub trait Talk: Send {
 impl Talk for Box<dyn Talk> {
     fn opened(&mut self, now: Micros) {
         (**self).opened(now);
+    }
+
+    fn patience(&self) -> Duration {
+        (**self).patience()
     }
 
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
@@ -368,6 +379,8 @@ impl<T: Talk> SerialSource<T> {
     fn serve(&mut self, tty: &Tty) -> Ended {
         let mut buf = [0; READ_BYTES];
         let mut look_at = SystemClock.now();
+        let mut pace = Pace::new(self.desk.settings.line.character_ns(), self.talk.patience());
+        let mut read_at = look_at;
         loop {
             if self.bell.is_stopping() {
                 return Ended::Stopping;
@@ -382,12 +395,13 @@ impl<T: Talk> SerialSource<T> {
             let (talk, desk) = (&mut self.talk, &mut self.desk);
             let due = talk.pump(now, &mut self.out, &mut |heard| desk.take(now, heard));
             self.bell.outgoing(&mut self.out);
-            let reads = self.desk.takes_more();
+            let rests = now < read_at;
+            let reads = self.desk.takes_more() && !rests;
             let mut interest = PollFlags::empty();
             interest.set(PollFlags::IN, reads);
             interest.set(PollFlags::OUT, !self.out.is_empty());
             let mut fds = [PollFd::new(tty.file(), interest), PollFd::new(self.bell.pipe(), PollFlags::IN)];
-            let until = due.unwrap_or(look_at).min(look_at);
+            let until = due.unwrap_or(look_at).min(if rests { read_at } else { look_at });
             match poll(&mut fds, Some(&timespec(until.since(now)))) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(errno) => return Ended::Lost(errno.into()),
@@ -396,26 +410,36 @@ impl<T: Talk> SerialSource<T> {
             if !bell.is_empty() {
                 self.bell.heard();
             }
+            // A rest that is over is followed by a read; there is no need to ask once more for whether.
+            let rested = rests && SystemClock.now() >= read_at && self.desk.takes_more();
             if port.contains(PollFlags::OUT)
                 && let Err(error) = self.write(tty)
             {
                 return Ended::Lost(error);
             }
-            if reads && port.contains(PollFlags::IN) {
+            if rested || reads && port.contains(PollFlags::IN) {
                 match tty.file().read(&mut buf) {
                     Ok(0) => return Ended::Lost(ErrorKind::UnexpectedEof.into()),
-                    Ok(bytes) => self.received(&buf[..bytes]),
+                    Ok(bytes) => {
+                        let now = SystemClock.now();
+                        self.received(now, &buf[..bytes]);
+                        read_at = now + pace.read(bytes, now);
+                    }
                     Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
                     Err(error) => return Ended::Lost(error),
                 }
             } else if port.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
+                if rests {
+                    // What came before it hung up is still there to be read.
+                    read_at = now;
+                    continue;
+                }
                 return Ended::Lost(ErrorKind::BrokenPipe.into());
             }
         }
     }
 
-    fn received(&mut self, bytes: &[u8]) {
-        let now = SystemClock.now();
+    fn received(&mut self, now: Micros, bytes: &[u8]) {
         self.desk.counters.bytes.add(bytes.len() as u64);
         self.desk.marks.read(bytes.len(), now);
         let (talk, desk) = (&mut self.talk, &mut self.desk);
