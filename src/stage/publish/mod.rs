@@ -188,9 +188,17 @@ impl Outlet {
         out.publish(&publish)
     }
 
+    /// Whether the broker takes one more at QoS 1 now.
+    fn has_room(&self) -> bool {
+        self.under_way.len() < self.max_inflight.min(self.receive_maximum)
+    }
+
     fn pump_notices(&mut self, now: Micros, out: &mut Out) {
+        let has_room = self.has_room();
         let mut notices = self.notices.lock();
-        let availability = notices.availability.filter(|_| std::mem::take(&mut notices.is_news));
+        // Without room it stays news: the next acknowledgement makes some, before the outbox is asked.
+        let availability =
+            notices.availability.filter(|_| has_room && std::mem::take(&mut notices.is_news));
         let stats = notices.stats.take();
         drop(notices);
         let retained = |topic: &str, payload: Bytes| Publish { retain: true, ..Publish::new(topic, payload) };
@@ -214,8 +222,7 @@ impl Outlet {
     }
 
     fn pump_outbox(&mut self, now: Micros, out: &mut Out) {
-        while out.len() < PORTION_BYTES && self.under_way.len() < self.max_inflight.min(self.receive_maximum)
-        {
+        while out.len() < PORTION_BYTES && self.has_room() {
             let Some(mut outgoing) = self.publisher.outbox.take(now) else { return };
             if outgoing.again {
                 let mut payload = outgoing.payload.to_vec();
@@ -548,6 +555,34 @@ mod tests {
             bench.queue(&i.to_string(), Qos::AtLeastOnce);
         }
         assert_eq!(bench.sent().len(), 2);
+    }
+
+    #[test]
+    fn availability_counts_among_what_the_broker_takes_at_once_and_goes_before_what_waits() {
+        let mut bench = bench();
+        bench.notices.set_availability(Availability::Online);
+        let welcome = Welcome { receive_maximum: 1, ..Welcome::default() };
+        bench.outlet.connected(Micros(0), &welcome, &mut bench.out);
+        bench.queue("a", Qos::AtLeastOnce);
+        bench.queue("b", Qos::AtLeastOnce);
+        let only = |bench: &mut Bench| {
+            let mut sent = bench.sent();
+            assert!(bench.sent().is_empty(), "one at a time");
+            assert_eq!(sent.len(), 1, "{sent:?}");
+            sent.remove(0)
+        };
+        let (online, text) = only(&mut bench);
+        assert_eq!(text, "online");
+        bench.acknowledge(online);
+        let (first, text) = only(&mut bench);
+        assert!(text.contains("\"a\""), "{text}");
+        bench.notices.set_availability(Availability::Offline);
+        assert!(bench.sent().is_empty(), "an answer is under way");
+        bench.acknowledge(first);
+        let (offline, text) = only(&mut bench);
+        assert_eq!(text, "offline");
+        bench.acknowledge(offline);
+        assert!(only(&mut bench).1.contains("\"b\""));
     }
 
     #[test]
