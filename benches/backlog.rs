@@ -32,12 +32,14 @@ use lineside::outbox::{Entry, Kind, Opened, Outbox};
 const BACKLOG_TOPIC: &str = "backlog/result";
 /// What a prediction of a class with four labels takes.
 const PAYLOAD_BYTES: usize = 700;
+/// Room for all of it.
+const OUTBOX_BYTES: u64 = 1 << 30;
 
 /// Leaves `predictions` on disk, as an outage does.
 fn outage(folder: &Path, predictions: usize) {
     let config = config::Outbox {
         path: folder.to_owned(),
-        max_bytes: NonZeroU64::new(1 << 30).expect("not 0"),
+        max_bytes: NonZeroU64::new(OUTBOX_BYTES).expect("not 0"),
         when_full: OutboxWhenFull::Block,
         memory_bytes: NonZeroU64::new(8 << 20).expect("not 0"),
         spill_after: Duration::from_millis(10),
@@ -100,6 +102,10 @@ fn main() -> ExitCode {
         &folder.path().join("models"),
         &pipeline_with_ids("scale", "weigh", "s/frame"),
     );
+    // As large as the backlog was made: a pause of the broker, during which answers are written, must drop nothing.
+    let text = std::fs::read_to_string(&config).expect("it was written a moment ago");
+    let roomy = text.replace("[outbox]\n", &format!("[outbox]\nmax_bytes = {OUTBOX_BYTES}\n"));
+    std::fs::write(&config, roomy).expect("the temporary folder is writable");
     let answers = Listener::connect(broker.port, "answers", &format!("lineside/{DEVICE}/scale/result"));
     let late = Listener::counting(broker.port, "late", BACKLOG_TOPIC, "x");
     let come = || late.heard.load(Ordering::Relaxed) as usize;

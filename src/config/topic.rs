@@ -150,6 +150,24 @@ pub fn meet(a: &str, b: &str) -> bool {
     }
 }
 
+/// Whether `wide` takes every topic that `narrow` takes. Named levels count as `+`.
+pub fn covers(wide: &str, narrow: &str) -> bool {
+    // MQTT 3.1.1 §4.7.2, as in [`meet`].
+    if narrow.starts_with('$') && wide.starts_with(['+', '#', '{']) {
+        return false;
+    }
+    let is_any = |level: &str| level == "+" || level_name(level).is_some();
+    let (mut wide, mut narrow) = (wide.split('/'), narrow.split('/'));
+    loop {
+        match (wide.next(), narrow.next()) {
+            (Some("#"), _) | (None, None) => return true,
+            (Some(_), Some("#")) | (None, Some(_)) | (Some(_), None) => return false,
+            (Some(one), Some(other)) if one == other || is_any(one) => {}
+            (Some(_), Some(_)) => return false,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +233,24 @@ mod tests {
             assert_eq!(meet(a, b), expected, "{a} {b}");
             assert_eq!(meet(b, a), expected, "{b} {a}");
         }
+    }
+
+    #[test]
+    fn a_wide_filter_covers_a_narrow_one_and_not_the_other_way_round() {
+        for (wide, narrow) in [
+            ("a/+", "a/b"),
+            ("a/#", "a"),
+            ("a/#", "a/+/c"),
+            ("#", "x/y"),
+            ("a/{x}/c", "a/b/c"),
+            ("+/#", "a/#"),
+        ] {
+            assert!(covers(wide, narrow) && !covers(narrow, wide), "{wide} {narrow}");
+        }
+        for (a, b) in [("a/+/c", "a/b/+"), ("#", "$SYS/a"), ("+/a", "$SYS/a"), ("a", "a/b"), ("a/+", "a")] {
+            assert!(!covers(a, b) && !covers(b, a), "{a} {b}");
+        }
+        assert!(covers("a/{x}", "a/+") && covers("a/+", "a/{x}") && covers("a/b", "a/b"));
     }
 
     #[test]

@@ -185,6 +185,8 @@ pub struct Link<R> {
     keep_alive: Duration,
     connect_timeout: Duration,
     login: Option<(String, String)>,
+    /// The broker has refused us over the will's retain flag.
+    drops_retain: bool,
 }
 
 impl<R: Role> Link<R> {
@@ -198,6 +200,7 @@ impl<R: Role> Link<R> {
             keep_alive: broker.keep_alive,
             connect_timeout: broker.connect_timeout,
             login: broker.login.clone(),
+            drops_retain: false,
         }
     }
 
@@ -217,6 +220,7 @@ impl<R: Role> Link<R> {
     /// The socket stands: say hello.
     pub fn opened(&mut self, now: Micros, out: &mut Out) {
         let Greeting { client_id, clean_session, will } = self.role.greeting();
+        let will = will.map(|will| Will { retain: will.retain && !self.drops_retain, ..will });
         out.connect(&Connect {
             client_id,
             clean_session,
@@ -252,6 +256,8 @@ impl<R: Role> Link<R> {
     fn greeted(&mut self, now: Micros, ack: &ConnAck, out: &mut Out) -> Result<(), LinkError> {
         let ConnAck { reason, welcome } = ack;
         if reason.code != 0 {
+            // §3.2.2.3.13: the next attempt goes without.
+            self.drops_retain |= reason.code == Reason::NO_RETAINED;
             return Err(LinkError::Refused(reason.clone()));
         }
         if !welcome.at_least_once {
@@ -264,6 +270,9 @@ impl<R: Role> Link<R> {
             _ => self.asked_keep_alive,
         };
         out.limit(welcome.max_packet_bytes);
+        if !welcome.retains {
+            out.drop_retain();
+        }
         self.phase = Phase::Up(Up { last_sent: now, last_received: now, ping_since: None, checked: now });
         self.backoff.connected(now);
         self.role.connected(now, welcome, out);

@@ -13,6 +13,7 @@ use crate::config::Protocol;
 /// Types in the fixed header (§2.2.1).
 const PUBLISH: u8 = 3;
 const SUBACK: u8 = 9;
+const UNSUBACK: u8 = 11;
 /// Properties of one message that are held. Senders give a handful of short ones; a message with more
 /// is skipped like one with too large a payload.
 const LONGEST_PROPERTIES: usize = 64 * 1024;
@@ -173,6 +174,8 @@ impl Reader {
             (2 | 4, Protocol::V3_1_1) => remaining == 2,
             (2 | 4, Protocol::V5) => (2..=LONGEST_ANSWER).contains(&remaining),
             (SUBACK, _) => (3..=LONGEST_ANSWER).contains(&remaining),
+            (UNSUBACK, Protocol::V3_1_1) => remaining == 2,
+            (UNSUBACK, Protocol::V5) => (3..=LONGEST_ANSWER).contains(&remaining),
             // PINGRESP
             (13, _) => remaining == 0,
             // DISCONNECT

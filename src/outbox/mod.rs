@@ -342,6 +342,12 @@ impl Outbox {
         settled
     }
 
+    /// The broker refused it, and may take it another time: it goes out again, not before `until`. How
+    /// often it has been refused while others were taken.
+    pub fn refused(&self, token: Token, until: Micros) -> u32 {
+        self.lock().refused(token, until)
+    }
+
     /// There is a connection.
     pub fn connected(&self, now: Micros) {
         self.lock().connected(now);

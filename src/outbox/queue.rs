@@ -19,8 +19,29 @@ use crate::flow::Ticket;
 enum Sent {
     Never,
     UnderWay,
-    /// The connection broke before an acknowledgement came.
+    /// The connection broke before an acknowledgement came, or the broker refused it.
     Unsure,
+}
+
+/// What became of the attempts to hand a message over that the broker refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Refusals {
+    /// Those between which it has taken other messages.
+    count: u32,
+    /// Messages that it had taken by the last one.
+    taken_by_then: u64,
+    /// Not sent again before.
+    until: Micros,
+}
+
+impl Refusals {
+    fn another(&mut self, taken: u64, until: Micros) -> u32 {
+        if self.count == 0 || taken > self.taken_by_then {
+            self.count += 1;
+        }
+        (self.taken_by_then, self.until) = (taken, until);
+        self.count
+    }
 }
 
 /// An entry in memory.
@@ -28,6 +49,7 @@ struct Live {
     token: Token,
     entry: Entry,
     sent: Sent,
+    refusals: Refusals,
     /// It is in the group that is being written.
     writing: bool,
 }
@@ -44,6 +66,7 @@ struct Stored {
     segment: u64,
     record: Record,
     sent: Sent,
+    refusals: Refusals,
 }
 
 /// A segment that was read back and has records left.
@@ -67,6 +90,8 @@ pub(super) struct Queue {
     turn: u32,
     pace: Pace,
     throughput: Throughput,
+    /// Messages that the broker has answered for good.
+    taken: u64,
     max_inflight: usize,
     line: Line,
     pub(super) closing: bool,
@@ -95,6 +120,7 @@ impl Queue {
             turn: 0,
             pace: Pace::new(config.backlog_per_sec.get()),
             throughput: Throughput::new(config.spill_after, now),
+            taken: 0,
             max_inflight,
             line: Line::Down { since: now },
             closing: false,
@@ -125,7 +151,13 @@ impl Queue {
     pub(super) fn append(&mut self, entry: Entry) {
         let token = self.token();
         self.live_bytes += size(&entry);
-        self.live.push_back(Live { token, entry, sent: Sent::Never, writing: false });
+        self.live.push_back(Live {
+            token,
+            entry,
+            sent: Sent::Never,
+            refusals: Refusals::default(),
+            writing: false,
+        });
     }
 
     /// Takes out the oldest entry in memory that waits; what is under way may have arrived already: it
@@ -149,14 +181,14 @@ impl Queue {
         if backlog_first && let Some(outgoing) = self.take_stored(now, &index_of) {
             return Some(outgoing);
         }
-        self.take_live().or_else(|| self.take_stored(now, &index_of))
+        self.take_live(now).or_else(|| self.take_stored(now, &index_of))
     }
 
-    fn take_live(&mut self) -> Option<Outgoing> {
+    fn take_live(&mut self, now: Micros) -> Option<Outgoing> {
         if self.live_under_way == self.live.len() {
             return None;
         }
-        let live = self.live.iter_mut().find(|live| live.waits())?;
+        let live = self.live.iter_mut().find(|live| live.waits() && now >= live.refusals.until)?;
         let again = live.sent == Sent::Unsure;
         live.sent = Sent::UnderWay;
         self.live_under_way += 1;
@@ -178,7 +210,8 @@ impl Queue {
         if none_waits || enough || self.closing || self.pace.allowed(now) == 0 {
             return None;
         }
-        let stored = self.stored.iter_mut().find(|stored| stored.sent != Sent::UnderWay)?;
+        let may_go = |stored: &&mut Stored| stored.sent != Sent::UnderWay && now >= stored.refusals.until;
+        let stored = self.stored.iter_mut().find(may_go)?;
         let again = stored.sent == Sent::Unsure || stored.record.sent_before;
         stored.sent = Sent::UnderWay;
         self.stored_under_way += 1;
@@ -209,6 +242,7 @@ impl Queue {
         index_of: impl Fn(&str) -> Option<usize>,
     ) -> Option<Settled> {
         self.moved(now);
+        self.taken += 1;
         if let Ok(index) = self.live.binary_search_by_key(&token, |live| live.token) {
             let Entry { pipeline, kind, ticket, queued_at, .. } = self.remove_live(index)?;
             return Some(Settled { pipeline: Some(pipeline), kind, ticket, queued_at: Some(queued_at) });
@@ -234,6 +268,22 @@ impl Queue {
             }
         }
         Some(stored)
+    }
+
+    /// The broker refused it, and may take it another time: handed out again, not before `until`. How
+    /// often it has been refused while others were taken.
+    pub(super) fn refused(&mut self, token: Token, until: Micros) -> u32 {
+        if let Ok(index) = self.live.binary_search_by_key(&token, |live| live.token) {
+            let live = &mut self.live[index];
+            self.live_under_way -= usize::from(live.sent == Sent::UnderWay);
+            live.sent = Sent::Unsure;
+            return live.refusals.another(self.taken, until);
+        }
+        let Ok(index) = self.stored.binary_search_by_key(&token, |stored| stored.token) else { return 0 };
+        let stored = &mut self.stored[index];
+        self.stored_under_way -= usize::from(stored.sent == Sent::UnderWay);
+        stored.sent = Sent::Unsure;
+        stored.refusals.another(self.taken, until)
     }
 
     /// The connection is gone: whatever was under way is handed out again, in order.
@@ -358,7 +408,8 @@ impl Queue {
         for mut record in records {
             record.sent_before |= maybe_sent;
             let token = self.token();
-            self.stored.push_back(Stored { token, segment, record, sent: Sent::Never });
+            let refusals = Refusals::default();
+            self.stored.push_back(Stored { token, segment, record, sent: Sent::Never, refusals });
         }
     }
 

@@ -39,8 +39,8 @@ pub(super) struct Conn {
     is_intake: bool,
     /// Packet ids in the order in which their frames went out.
     awaited: VecDeque<u16>,
-    /// Publications to be answered: when, which, and whether it took them.
-    owed: VecDeque<(Micros, u16, bool)>,
+    /// Publications to be answered: when, which, and the code.
+    owed: VecDeque<(Micros, u16, u8)>,
 }
 
 pub(super) struct Broker {
@@ -51,8 +51,8 @@ pub(super) struct Broker {
     pub(super) receive_maximum: u16,
     /// The code with which it refuses connections for now.
     pub(super) refuses: Option<u8>,
-    /// It takes no publication for now.
-    pub(super) is_over_quota: bool,
+    /// The code with which it refuses publications for now.
+    pub(super) takes_nothing: Option<u8>,
     /// Frame → the deliveries under which it was answered.
     pub(super) answers: BTreeMap<u64, BTreeSet<String>>,
     /// Frames whose acknowledgement has come.
@@ -72,7 +72,7 @@ impl Broker {
             next_pkid: 0,
             receive_maximum: u16::MAX,
             refuses: None,
-            is_over_quota: false,
+            takes_nothing: None,
             answers: BTreeMap::new(),
             acknowledged: 0,
             complaints: Vec::new(),
@@ -166,9 +166,9 @@ impl Broker {
     }
 
     fn published(&mut self, now: Micros, conn: &mut Conn, publish: &Publish) {
-        let takes = !(self.is_over_quota && self.is_v5());
+        let code = self.takes_nothing.filter(|_| self.is_v5()).unwrap_or(0);
         if publish.qos == Qos::AtLeastOnce {
-            conn.owed.push_back((now + ACKNOWLEDGES_AFTER, publish.pkid, takes));
+            conn.owed.push_back((now + ACKNOWLEDGES_AFTER, publish.pkid, code));
         }
         // MQTT 3.1.1 knows no such limit.
         if self.is_v5() && conn.owed.len() > usize::from(self.receive_maximum) {
@@ -178,7 +178,7 @@ impl Broker {
                 self.receive_maximum
             ));
         }
-        if publish.topic != "answers" || !takes {
+        if publish.topic != "answers" || code != 0 {
             return;
         }
         let text = String::from_utf8_lossy(&publish.payload).into_owned();
@@ -205,9 +205,9 @@ impl Broker {
     pub(super) fn pump(&mut self, now: Micros, conn: &mut Conn) -> Packets {
         let mut packets = Vec::new();
         while conn.owed.front().is_some_and(|(at, ..)| now >= *at) {
-            let (_, pkid, takes) = conn.owed.pop_front().expect("it was looked at");
+            let (_, pkid, code) = conn.owed.pop_front().expect("it was looked at");
             let [high, low] = pkid.to_be_bytes();
-            let ack = if takes { vec![0x40, 2, high, low] } else { vec![0x40, 3, high, low, 0x97] };
+            let ack = if code == 0 { vec![0x40, 2, high, low] } else { vec![0x40, 3, high, low, code] };
             packets.push((ack.into(), None));
         }
         if !conn.is_intake || self.refuses.is_some() {

@@ -27,7 +27,7 @@ use crate::outbox::{Entry, Kind, Outbox};
 use crate::stage::acquire::identity::Identities;
 use crate::stage::acquire::mqtt::{MqttSource, Route};
 use crate::stage::acquire::{Arrival, Intake};
-use crate::stage::publish::{Notices, Outlet, Publisher};
+use crate::stage::publish::{Availability, Notices, Outlet, Publisher};
 
 const LATENCY: Duration = Duration::from_millis(5);
 const KEEP_ALIVE: Duration = Duration::from_secs(600);
@@ -62,8 +62,8 @@ enum Weather {
     Restart { forgets: bool },
     /// It takes so many publications at once, from the next connection on.
     ReceiveMaximum(NonZeroU8),
-    /// It takes no publication for now (MQTT 5).
-    Quota(Duration),
+    /// It takes no publication for now, and says so with this code (MQTT 5).
+    TakesNothing(u8, Duration),
     /// Many frames at once.
     Burst(u16),
 }
@@ -268,12 +268,14 @@ impl Line {
             Box::new(|_| {}),
             Identities::new(None, []),
         );
+        let notices = Arc::new(Notices::default());
+        notices.set_availability(Availability::Online);
         let outlet = Outlet::new(
             "d",
             "c",
             MAX_INFLIGHT,
             publisher.clone(),
-            Arc::new(Notices::default()),
+            notices,
             Arc::default(),
             Box::new(|_, _| {}),
         );
@@ -423,10 +425,10 @@ impl Line {
                 self.both(true);
                 self.world.broker.receive_maximum = most.get().into();
             }
-            Weather::Quota(lasts) => {
-                self.world.broker.is_over_quota = true;
+            Weather::TakesNothing(code, lasts) => {
+                self.world.broker.takes_nothing = Some(code);
                 self.pass(lasts, FRAME_EVERY);
-                self.world.broker.is_over_quota = false;
+                self.world.broker.takes_nothing = None;
             }
             Weather::Burst(frames) => self.send(frames.into()),
         }
@@ -469,7 +471,8 @@ fn weather() -> impl Strategy<Value = Weather> {
         1 => (prop_oneof![Just(0x89), Just(0x97), Just(0x87)], lasts()).prop_map(|(code, lasts)| Weather::Refuses(code, lasts)),
         2 => any::<bool>().prop_map(|forgets| Weather::Restart { forgets }),
         1 => any::<NonZeroU8>().prop_map(Weather::ReceiveMaximum),
-        1 => lasts().prop_map(Weather::Quota),
+        // Quota exceeded, no reason given.
+        1 => (prop_oneof![Just(0x97), Just(0x80)], lasts()).prop_map(|(code, lasts)| Weather::TakesNothing(code, lasts)),
         4 => (1u16..400).prop_map(Weather::Burst),
     ]
 }

@@ -38,8 +38,8 @@ impl Role for Recorder {
 
 const KEEP_ALIVE: Duration = Duration::from_secs(16);
 
-fn fresh() -> Link<Recorder> {
-    let broker = Broker {
+fn broker() -> Broker {
+    Broker {
         host: "b".into(),
         port: 1,
         protocol: Protocol::V5,
@@ -49,8 +49,11 @@ fn fresh() -> Link<Recorder> {
         keep_alive: KEEP_ALIVE,
         connect_timeout: Duration::from_secs(10),
         max_inflight: 1,
-    };
-    Link::new(Recorder::default(), &broker, 1)
+    }
+}
+
+fn fresh() -> Link<Recorder> {
+    Link::new(Recorder::default(), &broker(), 1)
 }
 
 fn out() -> Out {
@@ -215,4 +218,49 @@ fn a_server_that_ends_the_connection_says_why_and_one_that_takes_no_qos_1_is_ref
     let ack = ConnAck { reason: Reason::new(0), welcome };
     let refused = link.received(secs(0), Incoming::Packet(Packet::ConnAck(ack)), &mut out);
     assert!(matches!(refused, Err(LinkError::NoAtLeastOnce)));
+}
+
+/// A recorder with a will.
+struct Willing(Recorder);
+
+impl Role for Willing {
+    fn greeting(&self) -> Greeting {
+        let will = Will { topic: "w".into(), payload: "gone".into(), retain: true };
+        Greeting { will: Some(will), ..self.0.greeting() }
+    }
+    fn connected(&mut self, now: Micros, welcome: &Welcome, out: &mut Out) {
+        self.0.connected(now, welcome, out);
+    }
+    fn received(&mut self, now: Micros, incoming: Incoming, out: &mut Out) -> Result<(), LinkError> {
+        self.0.received(now, incoming, out)
+    }
+    fn pump(&mut self, _: Micros, out: &mut Out) {
+        out.publish(&Publish { retain: true, ..Publish::new("t", "x") }).unwrap();
+    }
+    fn is_done(&mut self) -> bool {
+        true
+    }
+    fn disconnected(&mut self, now: Micros) {
+        self.0.disconnected(now);
+    }
+}
+
+#[test]
+fn a_broker_without_retained_messages_gets_neither_a_retained_will_nor_a_retained_message() {
+    const WILL_RETAIN: u8 = 0x20;
+    let mut link = Link::new(Willing(Recorder::default()), &broker(), 1);
+    let connect_flags = |out: &mut Out| out.split()[9];
+    let mut first = out();
+    link.opened(secs(0), &mut first);
+    assert_eq!(connect_flags(&mut first) & WILL_RETAIN, WILL_RETAIN);
+    assert!(link.received(secs(0), connack(Reason::NO_RETAINED), &mut first).is_err());
+    link.ended(secs(0));
+    let mut second = out();
+    link.opened(secs(1), &mut second);
+    assert_eq!(connect_flags(&mut second) & WILL_RETAIN, 0);
+    let welcome = Welcome { retains: false, ..Welcome::default() };
+    let ack = ConnAck { reason: Reason::new(0), welcome };
+    link.received(secs(1), Incoming::Packet(Packet::ConnAck(ack)), &mut second).unwrap();
+    link.pump(secs(1), &mut second);
+    assert_eq!(second[0], 0x30, "PUBLISH, not retained");
 }

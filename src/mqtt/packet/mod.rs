@@ -28,6 +28,8 @@ pub enum Packet {
     PubAck(PubAck),
     /// The answer to SUBSCRIBE.
     SubAck(SubAck),
+    /// The answer to UNSUBSCRIBE; whether there was anything to take back makes no difference.
+    UnsubAck,
     /// The answer to PINGREQ.
     PingResp,
     /// The server ends the connection and says why (MQTT 5).
@@ -49,13 +51,15 @@ pub struct Connect {
     pub login: Option<(String, String)>,
 }
 
-/// A retained message that the broker publishes at QoS 1 when we vanish.
+/// A message that the broker publishes at QoS 1 when we vanish.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Will {
     /// Where it goes.
     pub topic: String,
     /// What it says.
     pub payload: Bytes,
+    /// Kept for later subscribers.
+    pub retain: bool,
 }
 
 /// The answer to CONNECT.

@@ -15,6 +15,8 @@ pub struct Out {
     protocol: Protocol,
     /// The server takes no larger packet.
     max_packet_bytes: u32,
+    /// The server keeps no retained messages, and ends a connection over one.
+    drops_retain: bool,
 }
 
 /// A message that the server would not take; the connection would end over it.
@@ -30,12 +32,17 @@ pub struct PacketTooLarge {
 impl Out {
     /// Nothing waits yet.
     pub fn new(protocol: Protocol) -> Self {
-        Self { bytes: BytesMut::new(), protocol, max_packet_bytes: LARGEST_PACKET_BYTES }
+        Self { bytes: BytesMut::new(), protocol, max_packet_bytes: LARGEST_PACKET_BYTES, drops_retain: false }
     }
 
     /// The server has said how much it takes.
     pub fn limit(&mut self, max_packet_bytes: u32) {
         self.max_packet_bytes = max_packet_bytes;
+    }
+
+    /// The server keeps no retained messages: what is to be retained goes out as if it were not.
+    pub fn drop_retain(&mut self) {
+        self.drops_retain = true;
     }
 
     fn is_v5(&self) -> bool {
@@ -57,9 +64,9 @@ impl Out {
         text(&mut self.bytes, b"MQTT");
         self.bytes.put_u8(if self.is_v5() { 5 } else { 4 });
         let mut flags = if *clean_session { 0x02 } else { 0 };
-        if will.is_some() {
-            // Retained, QoS 1.
-            flags |= 0x04 | 0x08 | 0x20;
+        if let Some(will) = will {
+            // QoS 1.
+            flags |= 0x04 | 0x08 | u8::from(will.retain) << 5;
         }
         if login.is_some() {
             flags |= 0x80 | 0x40;
@@ -99,7 +106,9 @@ impl Out {
         if bytes > self.max_packet_bytes as usize {
             return Err(PacketTooLarge { bytes, limit: self.max_packet_bytes });
         }
-        let flags = u8::from(*dup) << 3 | u8::from(*qos == Qos::AtLeastOnce) << 1 | u8::from(*retain);
+        let flags = u8::from(*dup) << 3
+            | u8::from(*qos == Qos::AtLeastOnce) << 1
+            | u8::from(*retain && !self.drops_retain);
         self.header(0x30 | flags, remaining);
         text(&mut self.bytes, topic.as_bytes());
         if *qos == Qos::AtLeastOnce {
@@ -134,6 +143,19 @@ impl Out {
         for (filter, qos) in filters {
             text(&mut self.bytes, filter.as_bytes());
             self.bytes.put_u8(u8::from(qos == Qos::AtLeastOnce));
+        }
+    }
+
+    /// UNSUBSCRIBE (§3.10).
+    pub fn unsubscribe<'f>(&mut self, pkid: u16, filters: impl Iterator<Item = &'f str> + Clone) {
+        let filter_bytes: usize = filters.clone().map(|filter| 2 + filter.len()).sum();
+        self.header(0xa2, 2 + usize::from(self.is_v5()) + filter_bytes);
+        self.bytes.put_u16(pkid);
+        if self.is_v5() {
+            self.bytes.put_u8(0);
+        }
+        for filter in filters {
+            text(&mut self.bytes, filter.as_bytes());
         }
     }
 

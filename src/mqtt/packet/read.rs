@@ -46,6 +46,7 @@ pub fn packet(protocol: Protocol, first: u8, mut body: Bytes) -> Result<Packet, 
             Ok(Packet::PubAck(PubAck { pkid, reason: reason(v5, &mut body)? }))
         }
         9 => suback(v5, &mut body).map(Packet::SubAck),
+        11 => pkid(&mut body).map(|_| Packet::UnsubAck),
         13 => Ok(Packet::PingResp),
         14 if v5 => reason(v5, &mut body).map(Packet::Disconnect),
         kind => Err(Malformed::Kind(kind)),

@@ -31,6 +31,8 @@ impl Reason {
     const PACKET_ID_IN_USE: u8 = 0x91;
     const IMPLEMENTATION: u8 = 0x83;
     const QUOTA: u8 = 0x97;
+    /// The server keeps no retained messages.
+    pub const NO_RETAINED: u8 = 0x9a;
 
     /// Without words.
     pub fn new(code: u8) -> Self {
@@ -55,9 +57,14 @@ impl Reason {
         self.code >= 0x80
     }
 
-    /// The same message may be taken at another time.
+    /// The same message will be taken at another time.
     pub fn may_pass(&self) -> bool {
-        matches!(self.code, Self::UNSPECIFIED | Self::IMPLEMENTATION | Self::PACKET_ID_IN_USE | Self::QUOTA)
+        matches!(self.code, Self::PACKET_ID_IN_USE | Self::QUOTA)
+    }
+
+    /// A refusal of the message or of the moment: it does not say.
+    pub fn is_unclear(&self) -> bool {
+        matches!(self.code, Self::UNSPECIFIED | Self::IMPLEMENTATION)
     }
 
     fn words(&self) -> &'static str {
@@ -95,7 +102,7 @@ impl Reason {
             0x97 => "a quota is used up",
             0x98 => "its administrator ended the connection",
             0x99 => "the payload is not of the format that was said",
-            0x9a => "it keeps no retained messages; set [pipeline.publish] retain = false",
+            0x9a => "it keeps no retained messages",
             0x9b => "it does not take this quality of service",
             0x9c => "another server should be used; set [broker] url",
             0x9d => "the server has moved; set [broker] url",

@@ -27,7 +27,7 @@ fn connect(clean_session: bool) -> Connect {
         client_id: "press".into(),
         clean_session,
         keep_alive_secs: 15,
-        will: Some(Will { topic: "w".into(), payload: Bytes::from_static(b"gone") }),
+        will: Some(Will { topic: "w".into(), payload: Bytes::from_static(b"gone"), retain: true }),
         login: Some(("me".into(), "secret".into())),
     }
 }
@@ -56,25 +56,31 @@ fn connect_is_read_by_another_codec_in_both_versions() {
 }
 
 #[test]
-fn subscribe_ping_puback_and_disconnect_are_read_by_another_codec() {
+fn subscribe_unsubscribe_ping_puback_and_disconnect_are_read_by_another_codec() {
     let filters = || [("a/+", Qos::AtLeastOnce), ("b/#", Qos::AtMostOnce)].into_iter();
     let mut out = Out::new(Protocol::V3_1_1);
     out.subscribe(1, filters());
+    out.unsubscribe(2, filters().map(|(filter, _)| filter));
     out.puback(513);
     out.ping();
     out.disconnect();
     let v4::Packet::Subscribe(read) = theirs_v4(&mut out) else { panic!("a SUBSCRIBE") };
     assert_eq!((read.pkid, read.filters.len(), read.filters[0].path.as_str()), (1, 2, "a/+"));
+    let v4::Packet::Unsubscribe(read) = theirs_v4(&mut out) else { panic!("an UNSUBSCRIBE") };
+    assert_eq!((read.pkid, read.topics), (2, vec!["a/+".to_owned(), "b/#".to_owned()]));
     assert_eq!(theirs_v4(&mut out), v4::Packet::PubAck(v4::PubAck::new(513)));
     assert_eq!(theirs_v4(&mut out), v4::Packet::PingReq);
     assert_eq!(theirs_v4(&mut out), v4::Packet::Disconnect);
 
     let mut out = Out::new(Protocol::V5);
     out.subscribe(1, filters());
+    out.unsubscribe(2, filters().map(|(filter, _)| filter));
     out.puback(513);
     out.ping();
     let v5::Packet::Subscribe(read) = theirs_v5(&mut out) else { panic!("a SUBSCRIBE") };
     assert_eq!((read.pkid, read.filters.len(), read.filters[1].path.as_str()), (1, 2, "b/#"));
+    let v5::Packet::Unsubscribe(read) = theirs_v5(&mut out) else { panic!("an UNSUBSCRIBE") };
+    assert_eq!((read.pkid, read.filters), (2, vec!["a/+".to_owned(), "b/#".to_owned()]));
     assert_eq!(theirs_v5(&mut out), v5::Packet::PubAck(v5::PubAck::new(513, None)));
     assert!(matches!(theirs_v5(&mut out), v5::Packet::PingReq(_)));
 }
@@ -120,6 +126,12 @@ fn what_a_server_answers_is_read_with_its_limits_and_words() {
     assert!(reason.to_string().contains("client id"), "{reason}");
     assert_eq!(ours(Protocol::V5, BytesMut::from(&[0xe0, 0][..])), Ok(Packet::Disconnect(Reason::new(0))));
     assert!(ours(Protocol::V3_1_1, BytesMut::from(&[0xe0, 0][..])).is_err());
+
+    for (protocol, bytes) in
+        [(Protocol::V3_1_1, &[0xb0, 2, 0, 2][..]), (Protocol::V5, &[0xb0, 4, 0, 2, 0, 0x11])]
+    {
+        assert_eq!(ours(protocol, BytesMut::from(bytes)), Ok(Packet::UnsubAck));
+    }
 
     // PUBACK in its three lengths (§3.4.2.1).
     for (bytes, code) in

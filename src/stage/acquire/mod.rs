@@ -8,6 +8,7 @@ pub mod identity;
 pub mod memory;
 pub mod mqtt;
 pub mod serial;
+mod subscriptions;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

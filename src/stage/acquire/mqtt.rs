@@ -15,6 +15,7 @@ use bytes::Bytes;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::identity::{Identities, Seen};
+use super::subscriptions::Subscriptions;
 use super::{Arrival, Intake, TooLarge};
 use crate::base::counters::LinkCounters;
 use crate::base::{Back, Carried, Clock, Frame, Identity, Micros, Origin, SystemClock};
@@ -30,8 +31,9 @@ const SUBSCRIBE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 const SUBACK_WITHIN: Duration = Duration::from_secs(30);
 /// A broker that keeps sessions for less than this loses frames over an ordinary outage.
 const SHORT_SESSION: Duration = Duration::from_secs(3_600);
-/// The only packet id that this connection ever chooses; one SUBSCRIBE is under way at a time.
+/// The packet ids that this connection chooses; one of each is under way at a time.
 const SUBSCRIBE_PKID: u16 = 1;
+const UNSUBSCRIBE_PKID: u16 = 2;
 /// Frames taken and not yet acknowledged; beyond it the connection is not read. A broker may send its
 /// whole queue at once, and sends all of it again after a break: it must find its identities still
 /// remembered then, and half of them are room for what other pipelines' frames push out.
@@ -60,7 +62,7 @@ pub struct Route {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Subscription {
+enum Phase {
     None,
     /// SUBSCRIBE is out.
     Asked {
@@ -77,12 +79,13 @@ enum Subscription {
 pub struct MqttSource {
     client_id: String,
     routes: Vec<Route>,
+    subscriptions: Subscriptions,
     intake: Arc<Intake>,
     ledger: Arc<Ledger>,
     link: Arc<LinkCounters>,
     on_taking: OnTaking,
     identities: Identities,
-    subscription: Subscription,
+    phase: Phase,
     /// Topic → hash of the retained payload that was taken.
     retained: HashMap<String, u64>,
     /// Arrivals for lanes without room.
@@ -115,13 +118,14 @@ impl MqttSource {
     ) -> Self {
         Self {
             client_id,
+            subscriptions: Subscriptions::fewest(&routes),
             routes,
             intake,
             ledger,
             link,
             on_taking,
             identities,
-            subscription: Subscription::None,
+            phase: Phase::None,
             retained: HashMap::new(),
             held: VecDeque::new(),
             said_bad_reply: false,
@@ -129,44 +133,52 @@ impl MqttSource {
     }
 
     fn subscribe(&mut self, now: Micros, out: &mut Out) {
-        let filters: Vec<(String, Qos)> =
-            self.routes.iter().map(|route| (route.filter.subscription(), route.qos)).collect();
-        out.subscribe(SUBSCRIBE_PKID, filters.iter().map(|(filter, qos)| (filter.as_str(), *qos)));
-        self.subscription = Subscription::Asked { since: now };
+        let filters = self.subscriptions.asked.iter().map(|asked| (asked.filter.as_str(), asked.qos));
+        out.subscribe(SUBSCRIBE_PKID, filters);
+        self.phase = Phase::Asked { since: now };
     }
 
-    fn granted(&mut self, now: Micros, grants: &[Result<Qos, Reason>]) -> Result<(), LinkError> {
-        if grants.len() != self.routes.len() {
+    fn granted(
+        &mut self,
+        now: Micros,
+        grants: &[Result<Qos, Reason>],
+        out: &mut Out,
+    ) -> Result<(), LinkError> {
+        if grants.len() != self.subscriptions.asked.len() {
             return Err(LinkError::Protocol(
                 "SUBACK with another number of codes than SUBSCRIBE had filters",
             ));
         }
+        if grants.iter().any(Result::is_err) && !self.subscriptions.covered.is_empty() {
+            // The access list may allow the narrow filter where it refuses the wide one.
+            self.subscriptions = Subscriptions::each(&self.routes);
+            self.subscribe(now, out);
+            return Ok(());
+        }
         let mut refused = false;
-        for (route, grant) in self.routes.iter().zip(grants) {
-            let topic = route.filter.subscription();
+        for (asked, grant) in self.subscriptions.asked.iter().zip(grants) {
+            let (filter, pipelines) = (&asked.filter, asked.pipelines.join(", "));
             match grant {
                 Err(reason) => {
                     refused = true;
                     log::error!(
-                        "pipeline {}: the broker refused the subscription to {topic}: {reason}; check its access \
+                        "pipeline {pipelines}: the broker refused the subscription to {filter}: {reason}; check its access \
                          list. Asking again in {} s",
-                        route.name,
                         SUBSCRIBE_AGAIN_AFTER.as_secs()
                     );
                 }
-                Ok(Qos::AtMostOnce) if route.qos == Qos::AtLeastOnce => {
+                Ok(Qos::AtMostOnce) if asked.qos == Qos::AtLeastOnce => {
                     log::warn!(
-                        "pipeline {}: the broker grants {topic} at QoS 0 only: frames may be lost before they reach us",
-                        route.name
+                        "pipeline {pipelines}: the broker grants {filter} at QoS 0 only: frames may be lost before they reach us"
                     );
                 }
                 Ok(_) => {}
             }
         }
         if refused {
-            self.subscription = Subscription::Refused { again_at: now + SUBSCRIBE_AGAIN_AFTER };
+            self.phase = Phase::Refused { again_at: now + SUBSCRIBE_AGAIN_AFTER };
         } else {
-            self.subscription = Subscription::Granted;
+            self.phase = Phase::Granted;
             log::info!("intake connection: taking frames from {} topic(s)", self.routes.len());
             self.link.up.store(1, Ordering::Relaxed);
             (self.on_taking)(true);
@@ -303,13 +315,19 @@ impl Role for MqttSource {
         }
         // Also with a session: a broker may have kept the session and lost a subscription.
         self.subscribe(now, out);
+        let covered = &self.subscriptions.covered;
+        if welcome.session_present && !covered.is_empty() {
+            // Of an earlier configuration: it would send their frames twice.
+            out.unsubscribe(UNSUBSCRIBE_PKID, covered.iter().map(String::as_str));
+        }
     }
 
-    fn received(&mut self, now: Micros, incoming: Incoming, _: &mut Out) -> Result<(), LinkError> {
+    fn received(&mut self, now: Micros, incoming: Incoming, out: &mut Out) -> Result<(), LinkError> {
         match incoming {
             Incoming::Packet(Packet::Publish(publish)) => self.publish(now, &publish),
             Incoming::Oversize(oversize) => self.oversize(now, &oversize),
-            Incoming::Packet(Packet::SubAck(ack)) => return self.granted(now, &ack.grants),
+            Incoming::Packet(Packet::SubAck(ack)) => return self.granted(now, &ack.grants, out),
+            Incoming::Packet(Packet::UnsubAck) => {}
             Incoming::Packet(_) => {
                 return Err(LinkError::Protocol("a packet that does not belong on this connection"));
             }
@@ -318,8 +336,8 @@ impl Role for MqttSource {
     }
 
     fn check(&mut self, now: Micros) -> Result<(), LinkError> {
-        match self.subscription {
-            Subscription::Asked { since } if now.since(since) >= SUBACK_WITHIN => {
+        match self.phase {
+            Phase::Asked { since } if now.since(since) >= SUBACK_WITHIN => {
                 Err(LinkError::Unanswered { what: "a subscription", secs: now.since(since).as_secs() })
             }
             _ => Ok(()),
@@ -327,7 +345,7 @@ impl Role for MqttSource {
     }
 
     fn awaits_answer(&self) -> bool {
-        matches!(self.subscription, Subscription::Asked { .. })
+        matches!(self.phase, Phase::Asked { .. })
     }
 
     fn pump(&mut self, now: Micros, out: &mut Out) {
@@ -337,7 +355,7 @@ impl Role for MqttSource {
             self.identities.acknowledged(pkid);
             fail::pass(Point::FrameAcknowledged);
         }
-        if matches!(self.subscription, Subscription::Refused { again_at } if now >= again_at) {
+        if matches!(self.phase, Phase::Refused { again_at } if now >= again_at) {
             self.subscribe(now, out);
         }
     }
@@ -356,7 +374,7 @@ impl Role for MqttSource {
     }
 
     fn disconnected(&mut self, _: Micros) {
-        self.subscription = Subscription::None;
+        self.phase = Phase::None;
         self.link.up.store(0, Ordering::Relaxed);
         (self.on_taking)(false);
         self.ledger.connection_lost();

@@ -28,6 +28,11 @@ use crate::outbox::{Entry, Kind, Outbox, Token};
 const PORTION_BYTES: usize = 64 * 1024;
 /// A broker that answers pings but has not acknowledged a message for this long has lost it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
+/// A message that the broker refused without saying whether the message is at fault goes out again after
+/// this long, and others meanwhile.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// Refused so often while others were taken, it is the message that is not wanted.
+const REFUSALS_AT_MOST: u32 = 10;
 /// What the broker does not take is logged this often.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -130,6 +135,8 @@ pub struct Outlet {
     last_pkid: u16,
     /// `stopped` has been acknowledged.
     said_stopped: bool,
+    /// Why the broker did not take the last message that it answered; nothing new goes out meanwhile.
+    refuses: Option<packet::Reason>,
     refusals_said_at: Option<Micros>,
 }
 
@@ -157,6 +164,7 @@ impl Outlet {
             under_way: HashMap::new(),
             last_pkid: 0,
             said_stopped: false,
+            refuses: None,
             refusals_said_at: None,
         }
     }
@@ -197,8 +205,7 @@ impl Outlet {
         let has_room = self.has_room();
         let mut notices = self.notices.lock();
         // Without room it stays news: the next acknowledgement makes some, before the outbox is asked.
-        let availability =
-            notices.availability.filter(|_| has_room && std::mem::take(&mut notices.is_news));
+        let availability = notices.availability.filter(|_| has_room && std::mem::take(&mut notices.is_news));
         let stats = notices.stats.take();
         drop(notices);
         let retained = |topic: &str, payload: Bytes| Publish { retain: true, ..Publish::new(topic, payload) };
@@ -222,7 +229,7 @@ impl Outlet {
     }
 
     fn pump_outbox(&mut self, now: Micros, out: &mut Out) {
-        while out.len() < PORTION_BYTES && self.has_room() {
+        while out.len() < PORTION_BYTES && self.has_room() && self.refuses.is_none() {
             let Some(mut outgoing) = self.publisher.outbox.take(now) else { return };
             if outgoing.again {
                 let mut payload = outgoing.payload.to_vec();
@@ -273,11 +280,10 @@ impl Outlet {
             log::warn!("the broker acknowledged packet {}, which is not under way", ack.pkid);
             return Ok(());
         };
-        // What may be taken at another time is sent again on the next connection, after its backoff.
-        if ack.reason.is_failure() && ack.reason.may_pass() {
-            return Err(LinkError::NotTaken(ack.reason));
-        }
         match under_way {
+            // The link waits for another moment: what was not taken goes out on the next connection.
+            UnderWay::Entry(_) if ack.reason.may_pass() => return Err(LinkError::NotTaken(ack.reason)),
+            UnderWay::Entry(token) if ack.reason.is_unclear() => self.doubted(now, token, ack.reason),
             UnderWay::Entry(token) if ack.reason.is_failure() => {
                 self.lose(
                     now,
@@ -286,7 +292,10 @@ impl Outlet {
                     &format!("the broker refused it: {}", ack.reason),
                 );
             }
-            UnderWay::Entry(token) => self.settle(now, token),
+            UnderWay::Entry(token) => {
+                self.refuses = None;
+                self.settle(now, token);
+            }
             UnderWay::Availability(availability) => {
                 if ack.reason.is_failure() {
                     self.say_refusal(now, "availability", &format!("the broker refused it: {}", ack.reason));
@@ -294,7 +303,22 @@ impl Outlet {
                 self.said_stopped = availability == Availability::Stopped;
             }
         }
-        Ok(())
+        match &self.refuses {
+            // It takes nothing at all: the link waits, longer each time.
+            Some(reason) if self.under_way.is_empty() => Err(LinkError::NotTaken(reason.clone())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refused, and the broker does not say whether over the message or over the moment: others show it.
+    fn doubted(&mut self, now: Micros, token: Token, reason: packet::Reason) {
+        let times = self.publisher.outbox.refused(token, now + REFUSED_AGAIN_AFTER);
+        if times >= REFUSALS_AT_MOST {
+            let why = format!("the broker refused it {times} times and took others meanwhile: {reason}");
+            self.lose(now, token, Reason::BrokerRefused, &why);
+        } else {
+            self.refuses = Some(reason);
+        }
     }
 
     fn settle(&mut self, now: Micros, token: Token) {
@@ -315,6 +339,7 @@ impl Role for Outlet {
         let will = Will {
             topic: self.availability_topic.clone(),
             payload: Bytes::from_static(Availability::Offline.as_str().as_bytes()),
+            retain: true,
         };
         // The outbox knows what is unsettled; the broker need not remember anything of us.
         Greeting { client_id: self.client_id.clone(), clean_session: true, will: Some(will) }
@@ -322,6 +347,12 @@ impl Role for Outlet {
 
     fn connected(&mut self, now: Micros, welcome: &Welcome, _: &mut Out) {
         self.receive_maximum = welcome.receive_maximum.into();
+        if !welcome.retains {
+            log::warn!(
+                "publish connection: the broker keeps no retained messages; availability, stats and what is to be retained \
+                 reach those only who are subscribed at that moment"
+            );
+        }
         self.notices.lock().is_news = true;
         self.link.up.store(1, Ordering::Relaxed);
         self.publisher.outbox.connected(now);
@@ -363,6 +394,7 @@ impl Role for Outlet {
     fn disconnected(&mut self, now: Micros) {
         self.link.up.store(0, Ordering::Relaxed);
         self.under_way.clear();
+        self.refuses = None;
         self.publisher.outbox.connection_lost(now);
     }
 }
@@ -391,6 +423,7 @@ mod tests {
         outlet: Outlet,
         notices: Arc<Notices>,
         out: Out,
+        now: Micros,
     }
 
     fn bench() -> Bench {
@@ -417,7 +450,7 @@ mod tests {
             Arc::default(),
             Box::new(|_, _| {}),
         );
-        Bench { outlet, notices, out: Out::new(Protocol::V5) }
+        Bench { outlet, notices, out: Out::new(Protocol::V5), now: Micros(1) }
     }
 
     impl Bench {
@@ -442,7 +475,7 @@ mod tests {
 
         /// What goes out now: packet id and payload.
         fn sent(&mut self) -> Vec<(u16, String)> {
-            self.outlet.pump(Micros(1), &mut self.out);
+            self.outlet.pump(self.now, &mut self.out);
             let mut sent = Vec::new();
             while !self.out.is_empty() {
                 let first = self.out[0];
@@ -461,7 +494,7 @@ mod tests {
 
         fn answer(&mut self, pkid: u16, code: u8) -> Result<(), LinkError> {
             let ack = Incoming::Packet(Packet::PubAck(PubAck { pkid, reason: Why::new(code) }));
-            self.outlet.received(Micros(2), ack, &mut self.out)
+            self.outlet.received(self.now, ack, &mut self.out)
         }
 
         fn acknowledge(&mut self, pkid: u16) {
@@ -531,6 +564,75 @@ mod tests {
         let (other, _) = bench.sent()[0];
         bench.answer(other, 0x10).unwrap();
         assert_eq!(bench.settled(), 1, "nobody subscribed, and it has arrived");
+    }
+
+    #[test]
+    fn a_message_that_is_refused_for_ever_holds_up_nobody_and_is_given_up_counted() {
+        for code in [0x80, 0x83] {
+            let mut bench = bench();
+            bench.connect();
+            bench.queue("poison", Qos::AtLeastOnce);
+            let mut refused = 0;
+            for n in 0..200 {
+                bench.now = bench.now + Duration::from_millis(500);
+                bench.queue(&n.to_string(), Qos::AtLeastOnce);
+                let sent = bench.sent();
+                let (poison, good): (Vec<_>, Vec<_>) =
+                    sent.into_iter().partition(|(_, text)| text.contains("poison"));
+                for (pkid, _) in poison {
+                    refused += 1;
+                    assert!(bench.answer(pkid, code).is_ok(), "others are under way: the connection stands");
+                }
+                good.into_iter().for_each(|(pkid, _)| bench.acknowledge(pkid));
+            }
+            assert_eq!((bench.settled(), bench.lost(Reason::BrokerRefused)), (200, 1));
+            assert_eq!(u64::from(REFUSALS_AT_MOST), refused);
+        }
+    }
+
+    #[test]
+    fn a_broker_that_refuses_all_for_a_while_is_asked_anew_and_nothing_is_given_up() {
+        let mut bench = bench();
+        for n in 0..10 {
+            bench.queue(&n.to_string(), Qos::AtLeastOnce);
+        }
+        for _ in 0..50 {
+            bench.connect();
+            let sent = bench.sent();
+            let (last, others) = sent.split_last().expect("all of it waits");
+            others.iter().for_each(|(pkid, _)| bench.answer(*pkid, 0x80).unwrap());
+            assert!(bench.sent().is_empty(), "refused, it sends no more of them");
+            bench.answer(last.0, 0x80).unwrap_err();
+            bench.outlet.disconnected(bench.now);
+            bench.now = bench.now + REFUSED_AGAIN_AFTER;
+        }
+        bench.connect();
+        let mut texts = Vec::new();
+        loop {
+            let sent = bench.sent();
+            if sent.is_empty() {
+                break;
+            }
+            sent.iter().for_each(|(pkid, _)| bench.acknowledge(*pkid));
+            texts.extend(sent.into_iter().map(|(_, text)| text));
+        }
+        let in_order = texts.iter().enumerate().all(|(n, text)| text.contains(&format!("\"{n}\"")));
+        assert!(in_order && texts.len() == 10, "{texts:?}");
+        assert_eq!(bench.lost(Reason::BrokerRefused), 0);
+    }
+
+    #[test]
+    fn a_refused_availability_holds_up_nobody() {
+        for code in [0x80, 0x87, 0x97] {
+            let mut bench = bench();
+            bench.notices.set_availability(Availability::Online);
+            bench.connect();
+            bench.queue("a", Qos::AtLeastOnce);
+            let sent = bench.sent();
+            bench.answer(sent[0].0, code).unwrap();
+            bench.acknowledge(sent[1].0);
+            assert_eq!(bench.settled(), 1);
+        }
     }
 
     #[test]
