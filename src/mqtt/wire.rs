@@ -12,6 +12,7 @@ use crate::config::Protocol;
 
 /// Types in the fixed header (§2.2.1).
 const PUBLISH: u8 = 3;
+const PUBREL: u8 = 6;
 const SUBACK: u8 = 9;
 const UNSUBACK: u8 = 11;
 /// Properties of one message that are held. Senders give a handful of short ones; a message with more
@@ -36,6 +37,8 @@ pub struct Oversize {
     pub topic: String,
     /// Its packet id; `None` at QoS 0.
     pub pkid: Option<u16>,
+    /// It came at QoS 2.
+    pub exactly_once: bool,
     /// The server says that it sent it before.
     pub dup: bool,
     /// Bytes of payload that were skipped, properties included where those are too long themselves.
@@ -158,6 +161,7 @@ impl Reader {
         let oversize = Oversize {
             topic: topic.into(),
             pkid: pkid.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes)),
+            exactly_once: (self.buffer[0] >> 1) & 0b11 == 2,
             dup: self.buffer[0] & 0b1000 != 0,
             payload_bytes: skipped,
         };
@@ -165,10 +169,13 @@ impl Reader {
     }
 
     /// Whether a server sends packets that begin like this (§3), before they have come. But for PUBLISH
-    /// the flags beside the type are zero (§2.2.2).
+    /// and PUBREL the flags beside the type are zero (§2.2.2).
     fn is_expected(&self, first: u8, remaining: usize) -> bool {
         match (first >> 4, self.protocol) {
             (PUBLISH, _) => true,
+            // Its flags are fixed to 2 (§3.6.1).
+            (PUBREL, Protocol::V3_1_1) => first & 0x0f == 2 && remaining == 2,
+            (PUBREL, Protocol::V5) => first & 0x0f == 2 && (2..=LONGEST_ANSWER).contains(&remaining),
             _ if first & 0x0f != 0 => false,
             // CONNACK, PUBACK
             (2 | 4, Protocol::V3_1_1) => remaining == 2,

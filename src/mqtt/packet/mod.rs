@@ -26,6 +26,8 @@ pub enum Packet {
     Publish(Publish),
     /// A message of ours has arrived, or was refused.
     PubAck(PubAck),
+    /// The broker has our PUBREC and forgets the message of this packet id (QoS 2).
+    PubRel(u16),
     /// The answer to SUBSCRIBE.
     SubAck(SubAck),
     /// The answer to UNSUBSCRIBE; whether there was anything to take back makes no difference.
@@ -112,8 +114,10 @@ impl Default for Welcome {
 pub struct Publish {
     /// The server says that it sent it before.
     pub dup: bool,
-    /// 0 or 1: [`read`] refuses 2.
+    /// How it goes out, and how it is answered if it comes in.
     pub qos: Qos,
+    /// It came at QoS 2, for which nobody asked in our time: acknowledged by PUBREC instead of PUBACK.
+    pub exactly_once: bool,
     /// Kept by the broker for later subscribers; or such a one.
     pub retain: bool,
     /// A concrete topic.
@@ -132,6 +136,7 @@ impl Publish {
         Self {
             dup: false,
             qos: Qos::AtMostOnce,
+            exactly_once: false,
             retain: false,
             topic: topic.into(),
             pkid: 0,

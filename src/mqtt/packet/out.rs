@@ -96,7 +96,7 @@ impl Out {
 
     /// PUBLISH (§3.3). What the server would not take is not sent.
     pub fn publish(&mut self, publish: &Publish) -> Result<(), PacketTooLarge> {
-        let Publish { dup, qos, retain, topic, pkid, payload, properties } = publish;
+        let Publish { dup, qos, retain, topic, pkid, payload, properties, exactly_once: _ } = publish;
         debug_assert_eq!(*pkid > 0, *qos == Qos::AtLeastOnce, "§2.3.1: a packet id at QoS 1, none at QoS 0");
         let list = if self.is_v5() { properties.encoded_bytes() } else { 0 };
         let list_bytes = if self.is_v5() { varint_bytes(list) + list } else { 0 };
@@ -129,6 +129,18 @@ impl Out {
     /// PUBACK (§3.4); without a reason it says success in both versions.
     pub fn puback(&mut self, pkid: u16) {
         self.header(0x40, 2);
+        self.bytes.put_u16(pkid);
+    }
+
+    /// PUBREC (§3.5): as PUBACK, for a message that came at QoS 2.
+    pub fn pubrec(&mut self, pkid: u16) {
+        self.header(0x50, 2);
+        self.bytes.put_u16(pkid);
+    }
+
+    /// PUBCOMP (§3.7).
+    pub fn pubcomp(&mut self, pkid: u16) {
+        self.header(0x70, 2);
         self.bytes.put_u16(pkid);
     }
 

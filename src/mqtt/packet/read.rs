@@ -27,9 +27,9 @@ pub enum Malformed {
     /// Zero.
     #[error("a packet id of zero")]
     PacketId,
-    /// QoS 2 was never asked for; 3 does not exist.
-    #[error("a frame at QoS {0}, which was not subscribed to")]
-    Qos(u8),
+    /// There are 0, 1 and 2.
+    #[error("a frame at QoS 3, which does not exist")]
+    Qos,
     /// A type that a server does not send.
     #[error("a packet of type {0}, which a server does not send at QoS 0 and 1")]
     Kind(u8),
@@ -45,6 +45,7 @@ pub fn packet(protocol: Protocol, first: u8, mut body: Bytes) -> Result<Packet, 
             let pkid = pkid(&mut body)?;
             Ok(Packet::PubAck(PubAck { pkid, reason: reason(v5, &mut body)? }))
         }
+        6 => pkid(&mut body).map(Packet::PubRel),
         9 => suback(v5, &mut body).map(Packet::SubAck),
         11 => pkid(&mut body).map(|_| Packet::UnsubAck),
         13 => Ok(Packet::PingResp),
@@ -112,8 +113,8 @@ fn connack(v5: bool, body: &mut Bytes) -> Result<ConnAck, Malformed> {
 fn publish(v5: bool, first: u8, mut body: Bytes) -> Result<Publish, Malformed> {
     let qos = match (first >> 1) & 0b11 {
         0 => Qos::AtMostOnce,
-        1 => Qos::AtLeastOnce,
-        other => return Err(Malformed::Qos(other)),
+        1 | 2 => Qos::AtLeastOnce,
+        _ => return Err(Malformed::Qos),
     };
     let topic = utf8(&mut body)?;
     let pkid = if qos == Qos::AtLeastOnce { pkid(&mut body)? } else { 0 };
@@ -138,6 +139,7 @@ fn publish(v5: bool, first: u8, mut body: Bytes) -> Result<Publish, Malformed> {
     Ok(Publish {
         dup: first & 0b1000 != 0,
         qos,
+        exactly_once: (first >> 1) & 0b11 == 2,
         retain: first & 1 == 1,
         topic,
         pkid,

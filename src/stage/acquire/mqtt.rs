@@ -6,7 +6,7 @@
 //! set to `block`, the connection is not read. What MQTT 5 carries beside a payload (expiry, where the
 //! answer is wanted, user properties) travels along.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -90,6 +90,9 @@ pub struct MqttSource {
     retained: HashMap<String, u64>,
     /// Arrivals for lanes without room.
     held: VecDeque<(usize, Arrival)>,
+    /// Packet ids of frames that came at QoS 2 and are not acknowledged.
+    exactly_once: HashSet<u16>,
+    said_exactly_once: bool,
     /// A response topic that cannot be published on has been told of.
     said_bad_reply: bool,
 }
@@ -128,6 +131,8 @@ impl MqttSource {
             phase: Phase::None,
             retained: HashMap::new(),
             held: VecDeque::new(),
+            exactly_once: HashSet::new(),
+            said_exactly_once: false,
             said_bad_reply: false,
         }
     }
@@ -189,6 +194,9 @@ impl MqttSource {
     fn publish(&mut self, now: Micros, publish: &Publish) {
         let Publish { topic, payload, dup, retain, properties, .. } = publish;
         let pkid = (publish.qos == Qos::AtLeastOnce).then_some(publish.pkid);
+        if publish.exactly_once {
+            self.came_exactly_once(publish.pkid);
+        }
         let named = self.identities.identify(topic, payload, pkid, *dup);
         if *retain && self.was_taken(publish) {
             if let Some(pkid) = pkid {
@@ -211,10 +219,25 @@ impl MqttSource {
     }
 
     fn oversize(&mut self, now: Micros, oversize: &Oversize) {
-        let &Oversize { ref topic, pkid, dup, payload_bytes } = oversize;
+        let &Oversize { ref topic, pkid, exactly_once, dup, payload_bytes } = oversize;
+        if let (true, Some(pkid)) = (exactly_once, pkid) {
+            self.came_exactly_once(pkid);
+        }
         let named = self.identities.identify(topic, &payload_bytes.to_le_bytes(), pkid, dup);
         let carried = Carried::default();
         self.deliver(now, &Bytes::new(), &Delivery { topic, pkid, named, payload_bytes, carried, user: &[] });
+    }
+
+    /// We subscribe at QoS 0 and 1, and another program may have subscribed with our client id before: what the
+    /// broker kept for it would come again for ever. It is answered and settled like any frame.
+    fn came_exactly_once(&mut self, pkid: u16) {
+        self.exactly_once.insert(pkid);
+        if !std::mem::replace(&mut self.said_exactly_once, true) {
+            log::warn!(
+                "intake connection: the broker sends frames at QoS 2, of a subscription that another program made with our \
+                 client id; they are taken as at QoS 1 (said once)"
+            );
+        }
     }
 
     /// A topic that the broker would end our connection over goes no further.
@@ -327,6 +350,7 @@ impl Role for MqttSource {
             Incoming::Packet(Packet::Publish(publish)) => self.publish(now, &publish),
             Incoming::Oversize(oversize) => self.oversize(now, &oversize),
             Incoming::Packet(Packet::SubAck(ack)) => return self.granted(now, &ack.grants, out),
+            Incoming::Packet(Packet::PubRel(pkid)) => out.pubcomp(pkid),
             Incoming::Packet(Packet::UnsubAck) => {}
             Incoming::Packet(_) => {
                 return Err(LinkError::Protocol("a packet that does not belong on this connection"));
@@ -351,7 +375,11 @@ impl Role for MqttSource {
     fn pump(&mut self, now: Micros, out: &mut Out) {
         self.push_held();
         while let Some(pkid) = self.ledger.next_ack() {
-            out.puback(pkid);
+            if self.exactly_once.remove(&pkid) {
+                out.pubrec(pkid);
+            } else {
+                out.puback(pkid);
+            }
             self.identities.acknowledged(pkid);
             fail::pass(Point::FrameAcknowledged);
         }
@@ -377,6 +405,7 @@ impl Role for MqttSource {
         self.phase = Phase::None;
         self.link.up.store(0, Ordering::Relaxed);
         (self.on_taking)(false);
+        self.exactly_once.clear();
         self.ledger.connection_lost();
     }
 }
@@ -547,9 +576,29 @@ mod tests {
         let arrival = bench.take();
         assert_eq!(arrival.too_large, Some(TooLarge { bytes: 101, limit: 100 }));
         assert!(arrival.frame.payload.is_empty());
-        let over = Oversize { topic: "t".into(), pkid: Some(2), dup: false, payload_bytes: 5_000_000 };
+        let over = Oversize {
+            topic: "t".into(),
+            pkid: Some(2),
+            exactly_once: false,
+            dup: false,
+            payload_bytes: 5_000_000,
+        };
         bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
         assert_eq!(bench.take().too_large, Some(TooLarge { bytes: 5_000_000, limit: 100 }));
+    }
+
+    #[test]
+    fn what_another_program_has_left_at_qos_2_is_settled_by_its_own_handshake() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive_packet(Packet::Publish(Publish { exactly_once: true, ..publish("t", 7, "x") }));
+        bench.receive("t", 8, "y");
+        bench.source.pump(Micros(2), &mut bench.out);
+        assert!(bench.out.is_empty(), "not settled");
+        (0..2).for_each(|_| bench.take().ticket.settle());
+        bench.source.pump(Micros(2), &mut bench.out);
+        assert_eq!(bench.out.split()[..], [0x50, 2, 0, 7, 0x40, 2, 0, 8], "PUBREC, PUBACK");
+        bench.receive_packet(Packet::PubRel(7));
+        assert_eq!(bench.out.split()[..], [0x70, 2, 0, 7], "PUBCOMP");
     }
 
     #[test]
