@@ -129,14 +129,15 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 /// The model with something to run it on, and where that comes from.
 fn open(path: &Path, arguments: &[String]) -> Result<(Model, Vec<Tensor>, &'static str), Failure> {
-    let folder::Opened { graph, card } = folder::open_any(path).map_err(failure)?;
-    let given = shapes(arguments, graph.inputs())?;
-    let specs = specs(graph.inputs(), card.as_ref(), &given)
+    let opened = folder::open_any(path).map_err(failure)?;
+    let given = shapes(arguments, opened.graph.inputs())?;
+    let specs = specs(opened.graph.inputs(), opened.card.as_ref(), &given)
         .map_err(|open| Failure::new(Exit::DataErr, format!("{}: {open}", path.display())))?;
+    let folder::Opened { graph, card } = opened.for_inputs(&specs).map_err(failure)?;
     let model = graph.prepare(&specs).map_err(failure)?;
     // Golden cases have the card's shapes.
     let card = card.filter(|_| given.is_empty());
-    let case = card.map(|card| golden::first_inputs(&model, &card.folder)).transpose().map_err(failure)?;
+    let case = card.map(|card| golden::first_inputs(&model, &card)).transpose().map_err(failure)?;
     Ok(match case.flatten() {
         Some(inputs) => (model, inputs, "first golden case"),
         None => {

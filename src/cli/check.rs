@@ -290,7 +290,13 @@ fn outbox_folder(config: &Config, text: &str) -> Option<Complaint> {
 /// The model behind a card, or what is wrong with it: its bytes, its graph, its golden cases on this
 /// device.
 fn check_model(card: &Card) -> Result<Verified, Complaint> {
-    boot::verify(card.clone()).map_err(|error| {
+    let verified = boot::verify(card.clone());
+    // The daemon runs one batch size; here is the time to look at the others as well.
+    let verified = verified.and_then(|verified| {
+        boot::verify_batches(card)?;
+        Ok(verified)
+    });
+    verified.map_err(|error| {
         let file = card.folder.join("model.toml");
         Complaint { file, line: 1, column: 1, message: in_words(&error) }
     })

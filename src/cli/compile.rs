@@ -38,7 +38,8 @@ pub struct Args {
     /// Golden cases, as models/golden.py writes them: checked, and copied into the folder
     #[arg(long, value_name = "DIR")]
     golden: Option<PathBuf>,
-    /// Batch sizes to compare on; the first one is kept
+    /// Batch sizes, such as 1,8: a graph for each, compared and saved; `run` takes the first, `infer` the one
+    /// that its arrays have
     #[arg(long, value_name = "N", value_delimiter = ',')]
     batch: Vec<usize>,
     /// Largest accepted difference ÷ largest value of a tensor; default 1e-4, half precision 5e-3, quantised 2e-2
@@ -132,6 +133,11 @@ fn print_text(compiled: &Compiled, complaints: &[String]) {
         println!("{:<9} {opinion}", if i == 0 { "compared" } else { "" });
     }
     println!("{:<9} {}, {} bytes", "saved", compiled.file.display(), compiled.file_bytes);
+    for (file, inputs, bytes) in &compiled.batches {
+        let shapes: Vec<String> =
+            inputs.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape)).collect();
+        println!("{:<9} {}, {bytes} bytes, for {}", "", file.display(), shapes.join(", "));
+    }
     if let Some(why) = &compiled.kept_as_onnx {
         println!("{:<9} as ONNX, because {why}", "");
     }
@@ -184,6 +190,11 @@ fn as_json(compiled: &Compiled, complaints: &[String]) -> serde_json::Value {
         "folder": compiled.folder,
         "file": compiled.file,
         "file_bytes": compiled.file_bytes,
+        "batches": compiled.batches.iter().map(|(file, inputs, bytes)| json!({
+            "file": file,
+            "file_bytes": bytes,
+            "shapes": inputs.iter().map(|spec| &spec.shape).collect::<Vec<_>>(),
+        })).collect::<Vec<_>>(),
         "kept_as_onnx": compiled.kept_as_onnx,
         "opinions": opinions,
         "golden_cases": compiled.golden_cases,

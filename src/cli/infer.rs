@@ -13,7 +13,8 @@ use crate::engine::{ModelError, Parsed, folder, golden, npy};
 /// One inference on NumPy files: what comes out here must equal what Python gives
 ///
 /// Takes the batch of the files themselves: axes that the model leaves open get the lengths that the
-/// arrays have. Outputs are written as `.npy`, named after the model's outputs, ready for
+/// arrays have, and of a folder that was compiled for several batch sizes the graph for theirs runs.
+/// Outputs are written as `.npy`, named after the model's outputs, ready for
 /// numpy.allclose.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -50,7 +51,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         fixed(&mut opened.graph, argument)?;
     }
     let (specs, tensors) = inputs(&opened.graph, &npy)?;
-    let model = opened.graph.prepare(&specs).map_err(failure)?;
+    // Compiled for several batch sizes, each has a graph of its own, in which nothing is left to fix.
+    let model = opened.for_inputs(&specs).and_then(|opened| opened.graph.prepare(&specs)).map_err(failure)?;
     let outputs = model
         .session()
         .run(&tensors.iter().collect::<Vec<_>>())

@@ -30,11 +30,26 @@ pub struct Args {
 /// What came of trying the model here.
 enum Trial {
     /// It can run, with these shapes.
-    Runs { inputs: Vec<PortSpec>, memory: Option<Memory>, ready_ms: f64, golden: Option<golden::Report> },
+    Runs {
+        inputs: Vec<PortSpec>,
+        memory: Option<Memory>,
+        ready_ms: f64,
+        golden: Option<golden::Report>,
+        /// The card's other batch sizes, which run as well.
+        batches: Vec<Batch>,
+    },
     /// It was not tried, because lengths are open.
     NotTried(String),
     /// It cannot.
     Fails(ModelError),
+}
+
+/// The graph of another batch size.
+struct Batch {
+    file: PathBuf,
+    inputs: Vec<PortSpec>,
+    memory: Option<Memory>,
+    golden_cases: usize,
 }
 
 /// Runs the verb.
@@ -50,10 +65,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
             // Whatever the shapes, it cannot run; preparing it says why.
             false => opened.graph.prepare(&[]).map_or_else(Trial::Fails, |_| Trial::NotTried(open)),
         },
-        Ok(specs) => match opened.graph.prepare(&specs) {
-            Ok(model) => tried(&model, card.as_ref()),
-            Err(error) => Trial::Fails(error),
-        },
+        Ok(specs) => {
+            let opened = folder::Opened { graph: opened.graph, card: card.clone() };
+            match opened.for_inputs(&specs).and_then(|opened| opened.graph.prepare(&specs)) {
+                Ok(model) => tried(&model, card.as_ref()),
+                Err(error) => Trial::Fails(error),
+            }
+        }
     };
     if json {
         println!("{}", as_json(&page, card.as_ref(), &trial));
@@ -134,12 +152,33 @@ fn tried(model: &Model, card: Option<&Card>) -> Trial {
         Ok(golden) => golden,
         Err(error) => return Trial::Fails(error),
     };
+    let sizes = card.map(Card::sizes).unwrap_or_default();
+    let batches = match sizes.iter().skip(1).map(batch).collect() {
+        Ok(batches) => batches,
+        Err(error) => return Trial::Fails(error),
+    };
     Trial::Runs {
         inputs: model.inputs().to_vec(),
         memory: model.memory(),
         ready_ms: model.ready_in().as_secs_f64() * 1e3,
         golden,
+        batches,
     }
+}
+
+fn batch(size: &Card) -> Result<Batch, ModelError> {
+    let model = Model::load(size)?;
+    Ok(Batch {
+        file: size.graph.file.clone(),
+        inputs: model.inputs().to_vec(),
+        memory: model.memory(),
+        golden_cases: golden::check(&model, size)?.cases.len(),
+    })
+}
+
+fn shapes_text(inputs: &[PortSpec]) -> String {
+    let shapes = inputs.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape));
+    shapes.collect::<Vec<_>>().join(", ")
 }
 
 fn labels(card: &Card) -> &[String] {
@@ -182,10 +221,8 @@ fn print_text(page: &Page, card: Option<&Card>, trial: &Trial) {
         println!("metadata    {key} = {}", value.replace('\n', " "));
     }
     match trial {
-        Trial::Runs { inputs, memory, ready_ms, golden } => {
-            let shapes =
-                inputs.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape)).collect::<Vec<_>>();
-            println!("runs        yes, ready in {ready_ms:.0} ms, with {}", shapes.join(", "));
+        Trial::Runs { inputs, memory, ready_ms, golden, batches } => {
+            println!("runs        yes, ready in {ready_ms:.0} ms, with {}", shapes_text(inputs));
             match memory {
                 Some(memory) => println!(
                     "memory      about {} at its peak: {} weights (shared), {} intermediates (each worker)",
@@ -202,6 +239,14 @@ fn print_text(page: &Page, card: Option<&Card>, trial: &Trial) {
                     "golden      {cases} of {cases} right, worst relative difference {:.1e}",
                     golden.as_ref().map_or(0.0, golden::Report::worst_relative)
                 ),
+            }
+            for Batch { file, inputs, memory, golden_cases } in batches {
+                let peak = memory.map_or("not told".to_owned(), |memory| kib(memory.peak_bytes()));
+                println!(
+                    "batch       with {}: {}, about {peak} at its peak, {golden_cases} golden case(s) right",
+                    shapes_text(inputs),
+                    file.display()
+                );
             }
         }
         Trial::NotTried(why) => println!("runs        not tried: {why}"),
@@ -240,22 +285,34 @@ fn as_json(page: &Page, card: Option<&Card>, trial: &Trial) -> Value {
         page.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let opsets: serde_json::Map<String, Value> =
         page.opsets.iter().map(|(domain, version)| (domain.clone(), json!(version))).collect();
+    let specs = |inputs: &[PortSpec]| {
+        let spec = |spec: &PortSpec| json!({"name": spec.name, "type": spec.data_type.as_str(), "shape": spec.shape});
+        inputs.iter().map(spec).collect::<Vec<_>>()
+    };
+    let bytes = |memory: &Memory| {
+        json!({
+            "peak_bytes": memory.peak_bytes(),
+            "weights_bytes": memory.weights_bytes,
+            "intermediates_bytes": memory.intermediates_bytes,
+        })
+    };
+    let batch = |batch: &Batch| {
+        json!({
+            "file": batch.file,
+            "inputs": specs(&batch.inputs),
+            "memory": batch.memory.as_ref().map(bytes),
+            "golden_cases": batch.golden_cases,
+        })
+    };
     let (runs, memory, golden) = match trial {
-        Trial::Runs { inputs, memory, ready_ms, golden } => (
+        Trial::Runs { inputs, memory, ready_ms, golden, batches } => (
             json!({
                 "ok": true,
                 "ready_ms": ready_ms,
-                "inputs": inputs.iter().map(|spec| json!({
-                    "name": spec.name, "type": spec.data_type.as_str(), "shape": spec.shape
-                })).collect::<Vec<_>>(),
+                "inputs": specs(inputs),
+                "batches": batches.iter().map(batch).collect::<Vec<_>>(),
             }),
-            memory.map(|memory| {
-                json!({
-                    "peak_bytes": memory.peak_bytes(),
-                    "weights_bytes": memory.weights_bytes,
-                    "intermediates_bytes": memory.intermediates_bytes,
-                })
-            }),
+            memory.as_ref().map(bytes),
             golden.as_ref().map(
                 |report| json!({ "cases": report.cases.len(), "worst_relative": report.worst_relative() }),
             ),

@@ -76,6 +76,42 @@ pub struct Graph {
     pub inputs: Vec<PortSpec>,
     /// Inputs that have one value for good.
     pub fixed: Vec<(PortSpec, Tensor)>,
+    /// The same graph for other batch sizes.
+    pub batches: Vec<Batch>,
+}
+
+/// `[[graph.batch]]`: the graph once more, for inputs of another batch size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// As `graph.file`.
+    pub file: PathBuf,
+    /// SHA-256 of that file.
+    pub sha256: String,
+    /// Of each input of the graph, in order.
+    pub shapes: Vec<Vec<usize>>,
+}
+
+impl Card {
+    /// One card for each batch size, this one first: with that size's graph, and the other sizes beside it.
+    pub fn sizes(&self) -> Vec<Self> {
+        let own = Batch {
+            file: self.graph.file.clone(),
+            sha256: self.graph.sha256.clone(),
+            shapes: self.graph.inputs.iter().map(|port| port.shape.clone()).collect(),
+        };
+        let all: Vec<Batch> = std::iter::once(own).chain(self.graph.batches.iter().cloned()).collect();
+        let of = |nth: usize| {
+            let mut card = self.clone();
+            let mut others = all.clone();
+            let Batch { file, sha256, shapes } = others.remove(nth);
+            (card.graph.file, card.graph.sha256, card.graph.batches) = (file, sha256, others);
+            for (port, shape) in card.graph.inputs.iter_mut().zip(shapes) {
+                port.shape = shape;
+            }
+            card
+        };
+        (0..all.len()).map(of).collect()
+    }
 }
 
 /// `[[graph.input]]`

@@ -107,6 +107,14 @@ pub fn verify(card: Card) -> Result<Verified, VerifyError> {
     Ok(Verified { card, model, golden, ready_ms: begun.elapsed().as_millis() })
 }
 
+/// Runs the golden cases of a card's other batch sizes. Frames do not need these graphs; `infer` does.
+pub fn verify_batches(card: &Card) -> Result<(), ModelError> {
+    for size in card.sizes().iter().skip(1) {
+        engine::golden::check(&Model::load(size)?, size)?;
+    }
+    Ok(())
+}
+
 /// Every model that a config names, verified side by side; by model name.
 pub fn models(config: &Config) -> BTreeMap<String, Result<Verified, VerifyError>> {
     let names: Vec<&String> = {

@@ -32,6 +32,20 @@ pub enum ModelError {
         /// The folder.
         path: PathBuf,
     },
+    /// The folder was compiled for other batch sizes.
+    #[error(
+        "{}: there is no graph for {given}; it was compiled for {}: give one of these, or compile it for this size \
+         as well, with `lineside compile … --batch`",
+        folder.display(), sizes.join(" or ")
+    )]
+    NotCompiled {
+        /// The folder.
+        folder: PathBuf,
+        /// The shapes that were given.
+        given: String,
+        /// The shapes that there are graphs for.
+        sizes: Vec<String>,
+    },
     /// The card's file leaves its folder.
     #[error(
         "{}: graph.file is {}; it must lie inside the model's folder, without `..` and not absolute",

@@ -16,6 +16,7 @@ use tract_core::prelude::f16;
 use super::{Model, ModelError, npy};
 use crate::base::{Data, Tensor};
 use crate::config::Card;
+use crate::config::card::{Graph, PortSpec};
 
 /// What the golden cases of one model came to. No case at all is not a failure; whoever asked
 /// decides.
@@ -43,7 +44,7 @@ impl Report {
     }
 }
 
-/// Runs every golden case of the card's folder.
+/// Runs every golden case of the card's folder that is of this batch size.
 ///
 /// # Errors
 /// The first case that does not come out, in words with its numbers; a file that is missing, cannot
@@ -53,6 +54,9 @@ pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
     let mut session = model.session();
     let mut report = Report::default();
     for folder in folders(&card.folder)? {
+        if is_of_another_size(model, card, &folder) {
+            continue;
+        }
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let inputs = inputs(model, &folder)?;
         let expected = outputs(model, &folder)?;
@@ -65,7 +69,7 @@ pub fn check(model: &Model, card: &Card) -> Result<Report, ModelError> {
         for (output, (ours, (file, theirs))) in ours.iter().zip(&expected).enumerate() {
             same_kind(file, ours, theirs)?;
             let tolerance = f64::from(card.golden.tolerance);
-            match compare(ours, theirs) {
+            match compare(ours, theirs, model.least()[output]) {
                 Some(worst) if worst.relative > tolerance || worst.relative.is_nan() => {
                     return Err(ModelError::Golden {
                         model: card.name.clone(),
@@ -105,12 +109,30 @@ fn belongs(card: &Card) -> Result<(), ModelError> {
     })
 }
 
-/// The inputs of the first golden case, where there is one.
+/// The inputs of the first golden case of this batch size, where there is one.
 ///
 /// # Errors
 /// As [`check`].
-pub fn first_inputs(model: &Model, folder: &Path) -> Result<Option<Vec<Tensor>>, ModelError> {
-    folders(folder)?.first().map(|case| inputs(model, case)).transpose()
+pub fn first_inputs(model: &Model, card: &Card) -> Result<Option<Vec<Tensor>>, ModelError> {
+    let cases = folders(&card.folder)?;
+    let first = cases.iter().find(|case| !is_of_another_size(model, card, case));
+    first.map(|case| inputs(model, case)).transpose()
+}
+
+/// Whether a case has the shapes of another of the card's batch sizes.
+fn is_of_another_size(model: &Model, card: &Card, case: &Path) -> bool {
+    let Graph { inputs, batches, .. } = &card.graph;
+    if batches.is_empty() {
+        return false;
+    }
+    // The card's order may be another than the graph's, which is that of the files.
+    let place = |name: &str| model.inputs().iter().position(|spec| spec.name == name);
+    let shape = |port: &PortSpec| {
+        let file = case.join(format!("input-{}.npy", place(&port.name)?));
+        Some(npy::read(&file).ok()?.shape)
+    };
+    let seen: Option<Vec<Vec<usize>>> = inputs.iter().map(shape).collect();
+    seen.is_some_and(|seen| batches.iter().any(|batch| batch.shapes == seen))
 }
 
 /// The folders of the cases, by name; none when there is no `golden/`.
@@ -217,18 +239,19 @@ fn same_kind(file: &Path, ours: &Tensor, theirs: &Tensor) -> Result<(), ModelErr
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Worst {
     pub(super) index: usize,
-    /// |ours − theirs| ÷ largest |theirs|; infinite for what cannot be near: another label, a NaN
+    /// |ours − theirs| ÷ largest |theirs| (or the least that it is measured against); infinite for what cannot be near: another label, a NaN
     /// on one side.
     pub(super) relative: f64,
 }
 
-/// Compares tensors of one type and shape; `None` when they are empty.
-pub(super) fn compare(ours: &Tensor, theirs: &Tensor) -> Option<Worst> {
+/// Compares tensors of one type and shape; `None` when they are empty. `least` is what a difference is
+/// measured against where all of theirs are smaller ([`super::range`]); 0 where nothing is known of them.
+pub(super) fn compare(ours: &Tensor, theirs: &Tensor, least: f64) -> Option<Worst> {
     let half = |bits: &u16| f64::from(f16::from_bits(*bits).to_f32());
     match (&ours.data, &theirs.data) {
-        (Data::F32(a), Data::F32(b)) => near(a, b, |value| f64::from(*value)),
-        (Data::F64(a), Data::F64(b)) => near(a, b, |value| *value),
-        (Data::F16(a), Data::F16(b)) => near(a, b, half),
+        (Data::F32(a), Data::F32(b)) => near(a, b, least, |value| f64::from(*value)),
+        (Data::F64(a), Data::F64(b)) => near(a, b, least, |value| *value),
+        (Data::F16(a), Data::F16(b)) => near(a, b, least, half),
         (Data::I64(a), Data::I64(b)) => equal(a, b),
         (Data::I32(a), Data::I32(b)) => equal(a, b),
         (Data::I16(a), Data::I16(b)) => equal(a, b),
@@ -244,8 +267,8 @@ pub(super) fn compare(ours: &Tensor, theirs: &Tensor) -> Option<Worst> {
     }
 }
 
-fn near<T>(ours: &[T], theirs: &[T], value: impl Fn(&T) -> f64) -> Option<Worst> {
-    let largest = theirs.iter().map(|t| value(t).abs()).filter(|size| size.is_finite()).fold(0.0, f64::max);
+fn near<T>(ours: &[T], theirs: &[T], least: f64, value: impl Fn(&T) -> f64) -> Option<Worst> {
+    let largest = theirs.iter().map(|t| value(t).abs()).filter(|size| size.is_finite()).fold(least, f64::max);
     let relative = |(ours, theirs): (f64, f64)| {
         if ours == theirs || (ours.is_nan() && theirs.is_nan()) {
             return 0.0;
@@ -373,12 +396,21 @@ mod tests {
 
     #[test]
     fn nan_equals_nan_only_and_zeros_must_be_met_exactly() {
-        let of = |a: &[f32], b: &[f32]| near(a, b, |v| f64::from(*v)).unwrap().relative;
+        let of = |a: &[f32], b: &[f32]| near(a, b, 0.0, |v| f64::from(*v)).unwrap().relative;
         assert_eq!(of(&[f32::NAN, 1.0], &[f32::NAN, 1.0]), 0.0);
         assert_eq!(of(&[f32::NAN], &[1.0]), f64::INFINITY);
         assert_eq!(of(&[1.0], &[f32::NAN]), f64::INFINITY);
         assert_eq!(of(&[1e-9], &[0.0]), f64::INFINITY);
         assert_eq!(of(&[f32::INFINITY, 1.0], &[f32::INFINITY, 2.0]), 0.5);
+    }
+
+    #[test]
+    fn a_range_is_the_least_that_a_difference_is_measured_against() {
+        let of = |a: f32, b: f32| near(&[a], &[b], 0.01, |v| f64::from(*v)).unwrap().relative;
+        assert!((of(3.004e-5, 3e-5) - 4e-6).abs() < 1e-7, "the foot of a sigmoid, off by a rounding");
+        assert!(of(4e-5, 3e-5) > 9e-4, "another probability is still another");
+        assert!((of(0.4, 0.5) - 0.2).abs() < 1e-6, "and above it nothing changes");
+        assert_eq!(of(f32::NAN, 3e-5), f64::INFINITY);
     }
 
     #[test]

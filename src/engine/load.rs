@@ -21,9 +21,9 @@ use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
 
 use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
-use super::model::{self, Model};
+use super::model::{self, Known, Model};
 use super::port::{self, Dim, Port};
-use super::{convert, nnef, onnx, operators, passes, untrusted, whole_sums};
+use super::{convert, nnef, onnx, operators, passes, range, untrusted, whole_sums};
 use crate::base::Tensor;
 use crate::config::Card;
 use crate::config::card::PortSpec;
@@ -324,23 +324,20 @@ impl Typed {
     /// Rewritten to the fastest operators: what the daemon runs.
     pub(super) fn optimised(self) -> Result<Model, ModelError> {
         let Self { path, begun, specs, outputs, model } = self;
-        let (optimised, weights_bytes) = step(&path, Step::Optimise, || {
-            let mut model = passes::apply(model)?;
-            let weights_bytes = model::weights_bytes(&model);
-            model.optimize()?;
-            passes::keep_nan(&mut model)?;
-            Ok((model, weights_bytes))
-        })?;
-        planned(path, begun, specs, &outputs, optimised, weights_bytes)
+        // Optimised, a function with a range may stand inside of another operator.
+        let least = range::least(&model);
+        let (optimised, weights_bytes) = step(&path, Step::Optimise, || passes::optimise(model))?;
+        planned(path, begun, specs, &outputs, optimised, Known { weights_bytes, least })
     }
 
     /// As it was translated, operator by operator: a second opinion on the rewrites.
     pub(super) fn plain(self) -> Result<Model, ModelError> {
         let Self { path, begun, specs, outputs, model } = self;
+        let least = range::least(&model);
         let mut model = step(&path, Step::Optimise, || passes::necessary(model))?;
         let weights_bytes = model::weights_bytes(&model);
         step(&path, Step::Optimise, || passes::keep_nan(&mut model))?;
-        planned(path, begun, specs, &outputs, model, weights_bytes)
+        planned(path, begun, specs, &outputs, model, Known { weights_bytes, least })
     }
 }
 
@@ -351,14 +348,14 @@ fn planned(
     specs: Vec<PortSpec>,
     outputs: &[Port],
     model: TypedModel,
-    weights_bytes: u64,
+    known: Known,
 ) -> Result<Model, ModelError> {
     let plan = step(&path, Step::Plan, || TypedSimplePlan::new(model))?;
     let facts = step(&path, Step::Plan, || {
         (0..outputs.len()).map(|ix| plan.model().output_fact(ix).cloned()).collect::<TractResult<Vec<_>>>()
     })?;
     let outputs = outputs.iter().zip(&facts).map(|(port, fact)| nnef::port(&port.name, fact)).collect();
-    Ok(Model::new(path, plan, specs, outputs, weights_bytes, begun.elapsed()))
+    Ok(Model::new(path, plan, specs, outputs, known, begun.elapsed()))
 }
 
 /// Types and shapes of every tensor, from those of the inputs alone.

@@ -39,6 +39,7 @@ mod oracle;
 mod page;
 mod passes;
 mod port;
+mod range;
 mod refused;
 #[cfg(test)]
 pub(crate) mod sample;

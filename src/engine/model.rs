@@ -28,9 +28,16 @@ struct Inner {
     inputs: Vec<PortSpec>,
     outputs: Vec<Port>,
     ready_in: Duration,
-    weights_bytes: u64,
+    known: Known,
     /// Some operator may remember its last run.
     carries_state: bool,
+}
+
+/// What a graph tells before it is optimised, and not any more behind that.
+pub(super) struct Known {
+    pub(super) weights_bytes: u64,
+    /// Of each output: see [`super::range`].
+    pub(super) least: Vec<f64>,
 }
 
 impl fmt::Debug for Model {
@@ -46,11 +53,11 @@ impl Model {
         plan: Arc<TypedSimplePlan>,
         inputs: Vec<PortSpec>,
         outputs: Vec<Port>,
-        weights_bytes: u64,
+        known: Known,
         ready_in: Duration,
     ) -> Self {
         let carries_state = passes::carries_state(plan.model());
-        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in, weights_bytes, carries_state }))
+        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in, known, carries_state }))
     }
 
     /// The model of a card: verified, then parsed, with the card's shapes.
@@ -94,6 +101,11 @@ impl Model {
         Session::new(self.clone())
     }
 
+    /// For each output, the least that a difference is measured against.
+    pub(super) fn least(&self) -> &[f64] {
+        &self.0.known.least
+    }
+
     pub(super) fn carries_state(&self) -> bool {
         self.0.carries_state
     }
@@ -105,7 +117,7 @@ impl Model {
     /// An estimate of what it needs while it runs; `None` where shapes depend on values.
     pub fn memory(&self) -> Option<Memory> {
         let intermediates_bytes = intermediates(&self.0.plan).ok()?;
-        Some(Memory { weights_bytes: self.0.weights_bytes, intermediates_bytes })
+        Some(Memory { weights_bytes: self.0.known.weights_bytes, intermediates_bytes })
     }
 }
 

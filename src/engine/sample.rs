@@ -183,6 +183,7 @@ impl Sample {
                 writer: None,
                 source_sha256: None,
                 inputs: self.inputs.clone(),
+                batches: Vec::new(),
             },
             features: Features::Table(TableFeatures {
                 input: Some(self.inputs[0].name.clone()),

@@ -153,9 +153,7 @@ fn every_model_compiles_and_the_folder_answers_as_onnxruntime_did() {
             model.memory()
         );
     }
-    // At the foot of a sigmoid, 3e-5, tract's is 1.3e-3 off, and nothing larger stands beside it.
-    let known = |refused: &String| refused.starts_with("silero_vad_ifless:") && refused.contains("Sigmoid");
-    assert!(refused.iter().all(known), "{}", refused.join("\n"));
+    assert!(refused.is_empty(), "{}", refused.join("\n"));
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! Whether the engine answers as the standard and as onnxruntime say, on models that are not ours.
 
+#[path = "batches/batches.rs"]
+mod batches;
 mod cases;
 #[path = "elements/elements.rs"]
 mod elements;

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 
-use super::raw::{RawCard, RawGraph, RawState};
-use super::{Card, CardNotes, Features, Golden, Graph, PortSpec, State};
+use super::raw::{RawBatch, RawCard, RawGraph, RawState};
+use super::{Batch, Card, CardNotes, Features, Golden, Graph, PortSpec, State};
 use crate::base::Tensor;
 use crate::config::check::utf8;
 use crate::config::document::{self, Field, Reader, shorten};
@@ -151,20 +151,7 @@ impl Rules<'_, '_> {
     }
 
     fn graph(&mut self, raw: &RawGraph) -> Option<Graph> {
-        let file = raw.file.given().and_then(|file| {
-            let text = file.get_ref();
-            let plain = !text.contains(['/', '\\', '\0']) && !text.starts_with('.');
-            let known = [".onnx", ".nnef.tar", ".nnef.tgz"].iter().any(|end| text.ends_with(end));
-            if plain && known {
-                return Some(PathBuf::from(text));
-            }
-            let message = format!(
-                "file is {:?}; expected the name of an .onnx, .nnef.tar or .nnef.tgz file in the model's folder",
-                shorten(text)
-            );
-            self.complain(file.span().start, message);
-            None
-        });
+        let file = self.graph_file(&raw.file);
         let sha256 = self.digest(&raw.sha256, "sha256");
         let source_sha256 = self.digest(&raw.source_sha256, "source_sha256");
         let ports = raw.input.given()?;
@@ -213,7 +200,88 @@ impl Rules<'_, '_> {
             }
         }
         let writer = raw.writer.value().cloned();
-        whole.then_some(Graph { file: file?, sha256: sha256?, writer, source_sha256, inputs, fixed })
+        let batches = whole.then(|| self.batches(&raw.batch, &inputs)).flatten();
+        whole.then_some(Graph {
+            file: file?,
+            sha256: sha256?,
+            writer,
+            source_sha256,
+            inputs,
+            fixed,
+            batches: batches?,
+        })
+    }
+
+    fn graph_file(&mut self, field: &Field<String>) -> Option<PathBuf> {
+        let file = field.given()?;
+        let text = file.get_ref();
+        let plain = !text.contains(['/', '\\', '\0']) && !text.starts_with('.');
+        let known = [".onnx", ".nnef.tar", ".nnef.tgz"].iter().any(|end| text.ends_with(end));
+        if plain && known {
+            return Some(PathBuf::from(text));
+        }
+        let message = format!(
+            "file is {:?}; expected the name of an .onnx, .nnef.tar or .nnef.tgz file in the model's folder",
+            shorten(text)
+        );
+        self.complain(file.span().start, message);
+        None
+    }
+
+    fn batches(&mut self, list: &Field<Vec<Spanned<RawBatch>>>, inputs: &[PortSpec]) -> Option<Vec<Batch>> {
+        let list = match list {
+            Field::Given(list) => list,
+            Field::Broken => return None,
+            Field::Absent | Field::Default(_) => return Some(Vec::new()),
+        };
+        let mut batches: Vec<Batch> = Vec::new();
+        let mut whole = true;
+        for raw in list.get_ref() {
+            let raw = raw.get_ref();
+            let (Some(file), Some(sha256), Some(written)) =
+                (self.graph_file(&raw.file), self.digest(&raw.sha256, "sha256"), raw.shapes.given())
+            else {
+                whole = false;
+                continue;
+            };
+            let lengths = |shape: &Spanned<Vec<Spanned<u64>>>| -> Vec<u64> {
+                shape.get_ref().iter().map(|length| *length.get_ref()).collect()
+            };
+            let shapes: Vec<Vec<u64>> = written.get_ref().iter().map(lengths).collect();
+            let at = written.span().start;
+            if !shapes.iter().map(Vec::len).eq(inputs.iter().map(|port| port.shape.len())) {
+                let wanted: Vec<&[usize]> = inputs.iter().map(|port| port.shape.as_slice()).collect();
+                self.complain(
+                    at,
+                    format!("shapes is {shapes:?}; expected one for each input to fill, with axes as in {wanted:?}"),
+                );
+                whole = false;
+                continue;
+            }
+            let few = |shape: &Vec<u64>| {
+                let elements = shape.iter().try_fold(1u64, |product, length| product.checked_mul(*length));
+                elements.is_some_and(|elements| elements <= MAX_ELEMENTS)
+            };
+            if !shapes.iter().all(few) {
+                self.complain(
+                    at,
+                    format!(
+                        "shapes {shapes:?} has too many elements; at most {MAX_ELEMENTS} an input are taken"
+                    ),
+                );
+                whole = false;
+                continue;
+            }
+            let length = |length: u64| usize::try_from(length).unwrap_or(usize::MAX);
+            let shapes: Vec<Vec<usize>> =
+                shapes.into_iter().map(|shape| shape.into_iter().map(length).collect()).collect();
+            let own = inputs.iter().map(|port| &port.shape).eq(shapes.iter());
+            if own || batches.iter().any(|earlier| earlier.shapes == shapes) {
+                self.complain(at, format!("shapes {shapes:?} are those of another batch size already"));
+            }
+            batches.push(Batch { file, sha256, shapes });
+        }
+        whole.then_some(batches)
     }
 
     fn digest(&mut self, field: &Field<String>, key: &str) -> Option<String> {

@@ -64,6 +64,20 @@ keys! {
         source_sha256: Text,
         /// Every input of the graph.
         input: List<RawPort> [required],
+        /// The graph once more for each other batch size; `lineside compile --batch 1,8` writes them.
+        batch: List<RawBatch>,
+    }
+}
+
+keys! {
+    /// `[[graph.batch]]`
+    RawBatch {
+        /// File in the folder; the same as `graph.file` where its batch is open.
+        file: Text [required],
+        /// SHA-256 of that file, 64 hexadecimal digits.
+        sha256: Text [required],
+        /// Concrete shape of each `[[graph.input]]` without a `value`, in their order.
+        shapes: List<List<Whole<1, 268_435_456>>> [required],
     }
 }
 

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use tract_onnx::pb::NodeProto;
 
+use super::opinion::Measure;
 use super::{Subject, graph, opinion, probe};
 use crate::base::Tensor;
 use crate::engine::golden::{self, Worst};
@@ -59,8 +60,8 @@ pub struct Spot {
 }
 
 impl Spot {
-    fn new(tensor: &str, ours: &Tensor, theirs: &Tensor, coarse: bool) -> Self {
-        let worst = opinion::distance(ours, theirs, coarse).unwrap_or(Worst { index: 0, relative: 0.0 });
+    fn new(tensor: &str, ours: &Tensor, theirs: &Tensor, measure: Measure) -> Self {
+        let worst = opinion::distance(ours, theirs, measure).unwrap_or(Worst { index: 0, relative: 0.0 });
         if (ours.data_type(), &ours.shape) != (theirs.data_type(), &theirs.shape) {
             let kind = |tensor: &Tensor| format!("{} {:?}", tensor.data_type(), tensor.shape);
             let (ours, theirs) = (kind(ours), kind(theirs));
@@ -129,7 +130,8 @@ pub(super) struct Search<'a> {
     pub(super) with: &'a str,
     pub(super) reference: &'a Reference<'a>,
     pub(super) tolerance: f64,
-    pub(super) coarse: bool,
+    /// How the output is measured.
+    pub(super) measure: Measure,
     /// Whether the reference knows the tensors between.
     pub(super) inside: bool,
 }
@@ -137,7 +139,7 @@ pub(super) struct Search<'a> {
 impl Search<'_> {
     /// Where it begins; `ours` and `theirs` are the output's values.
     pub(super) fn first_difference(&self, ours: &Tensor, theirs: &Tensor) -> Difference {
-        let output = Spot::new(self.output, ours, theirs, self.coarse);
+        let output = Spot::new(self.output, ours, theirs, self.measure);
         Difference {
             model: self.subject.path.clone(),
             with: self.with.to_owned(),
@@ -183,19 +185,22 @@ impl Search<'_> {
     fn spot(&self, tensor: &str) -> Option<Spot> {
         let run = |optimised: bool, inputs: &[Tensor]| {
             let typed = self.subject.cut(&[tensor]).typed(&self.subject.specs).ok()?;
-            let model = if optimised { typed.optimised() } else { typed.plain() };
-            model.ok()?.session().run(&inputs.iter().collect::<Vec<_>>()).ok()?.pop()
+            let model = if optimised { typed.optimised() } else { typed.plain() }.ok()?;
+            let answer = model.session().run(&inputs.iter().collect::<Vec<_>>()).ok()?.pop()?;
+            Some((answer, Measure { least: model.least()[0], ..self.measure }))
         };
         let theirs = (self.reference)(tensor)?;
-        let ours = run(true, self.inputs)?;
-        let worst = opinion::distance(&ours, &theirs, self.coarse)?;
+        let (ours, measure) = run(true, self.inputs)?;
+        let worst = opinion::distance(&ours, &theirs, measure)?;
         if worst.relative <= self.tolerance {
             return None;
         }
         let allowed = match (run(false, self.inputs), run(false, &probe::nudged(self.inputs))) {
-            (Some(base), Some(moved)) => opinion::allowed_for(&base, &moved, self.coarse, self.tolerance),
+            (Some((base, _)), Some((moved, _))) => {
+                opinion::allowed_for(&base, &moved, measure, self.tolerance)
+            }
             _ => self.tolerance,
         };
-        (worst.relative > allowed).then(|| Spot::new(tensor, &ours, &theirs, self.coarse))
+        (worst.relative > allowed).then(|| Spot::new(tensor, &ours, &theirs, measure))
     }
 }

@@ -35,6 +35,16 @@ impl Case {
         npy::read(&nodes.join(format!("{index}.npy"))).ok()
     }
 
+    /// Why it cannot be one for inputs like these.
+    fn misfit(&self, specs: &[PortSpec]) -> Option<String> {
+        let (tensor, spec) =
+            self.inputs.iter().zip(specs).find(|(tensor, spec)| tensor.shape != spec.shape)?;
+        Some(format!(
+            "{}: its input {:?} has shape {:?}, the model is compiled for {:?}",
+            self.name, spec.name, tensor.shape, spec.shape
+        ))
+    }
+
     /// Whether every tensor between inputs and outputs is on file.
     pub(super) fn has_nodes(&self) -> bool {
         self.folder.join("nodes/names.txt").is_file()
@@ -137,19 +147,18 @@ impl Cases {
             .collect()
     }
 
-    /// The cases that have these shapes, and in words why the others have not.
-    pub(super) fn fitting(&self, specs: &[PortSpec]) -> (Vec<Case>, Vec<String>) {
-        let mut here = Vec::new();
-        let mut others = Vec::new();
-        for case in &self.0 {
-            match case.inputs.iter().zip(specs).find(|(tensor, spec)| tensor.shape != spec.shape) {
-                None => here.push(case.clone()),
-                Some((tensor, spec)) => others.push(format!(
-                    "{}: its input {:?} has shape {:?}, the model is compiled for {:?}",
-                    case.name, spec.name, tensor.shape, spec.shape
-                )),
-            }
-        }
-        (here, others)
+    /// The cases that have these shapes.
+    pub(super) fn fitting(&self, specs: &[PortSpec]) -> Vec<Case> {
+        self.0.iter().filter(|case| case.misfit(specs).is_none()).cloned().collect()
+    }
+
+    /// Those that fit none of these sizes, and in words why not the first.
+    pub(super) fn left_out(&self, sizes: &[&[PortSpec]]) -> Vec<String> {
+        let misfit = |case: &Case| {
+            let mut misfits = sizes.iter().map(|specs| case.misfit(specs));
+            let first = misfits.next()??;
+            misfits.all(|misfit| misfit.is_some()).then_some(first)
+        };
+        self.0.iter().filter_map(misfit).collect()
     }
 }

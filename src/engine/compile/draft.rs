@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use super::cases::Case;
-use super::save::Saved;
+use super::save::{STEM, Saved};
 use super::{CompileError, Order, graph};
 use tract_onnx::pb::ModelProto;
 
@@ -25,6 +25,8 @@ pub(super) struct Draft<'a> {
     pub(super) proto: &'a ModelProto,
     pub(super) model: &'a Model,
     pub(super) saved: &'a Saved,
+    /// Further batch sizes, with their inputs.
+    pub(super) batches: &'a [(Vec<PortSpec>, Saved)],
     pub(super) source_sha256: &'a str,
     /// Golden cases held.
     pub(super) verified: bool,
@@ -58,15 +60,19 @@ pub(super) fn write(folder: &Path, draft: &Draft<'_>, cases: &[Case]) -> Result<
         None => draft.card(&mut to_confirm),
     };
     fs::create_dir_all(folder).map_err(CompileError::file("make", folder))?;
-    // The form that is not used any more would only be copied to the device.
-    for other in ["model.nnef.tar", "model.onnx"] {
-        let other_path = folder.join(other);
-        let is_source = other_path.canonicalize().ok() == draft.order.model.canonicalize().ok();
-        if other != draft.saved.file && other_path.exists() && !is_source {
-            fs::remove_file(&other_path).map_err(CompileError::file("remove", &other_path))?;
+    let saved = || std::iter::once(draft.saved).chain(draft.batches.iter().map(|(_, saved)| saved));
+    // What an earlier order left and this one does not use would only be copied to the device.
+    for other in fs::read_dir(folder).map_err(CompileError::file("read", folder))? {
+        let other = other.map_err(CompileError::file("read", folder))?.path();
+        let is_source = other.canonicalize().ok() == draft.order.model.canonicalize().ok();
+        let name = other.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if is_graph_of_ours(name) && !saved().any(|saved| saved.file == name) && !is_source {
+            fs::remove_file(&other).map_err(CompileError::file("remove", &other))?;
         }
     }
-    put(&folder.join(draft.saved.file), &draft.saved.bytes)?;
+    for saved in saved() {
+        put(&folder.join(&saved.file), &saved.bytes)?;
+    }
     put(&card_file, card.as_bytes())?;
     let golden = folder.join("golden");
     for case in cases {
@@ -87,6 +93,16 @@ pub(super) fn write(folder: &Path, draft: &Draft<'_>, cases: &[Case]) -> Result<
     Ok(Written { kept_card: earlier.is_some(), to_confirm })
 }
 
+/// `model.onnx`, `model.nnef.tar`, `model-batch-8.nnef.tar`.
+fn is_graph_of_ours(file: &str) -> bool {
+    let Some(rest) = file.strip_prefix(STEM) else { return false };
+    if [".onnx", ".nnef.tar"].contains(&rest) {
+        return true;
+    }
+    let batch = rest.strip_prefix("-batch-").and_then(|rest| rest.strip_suffix(".nnef.tar"));
+    batch.is_some_and(|batch| batch.parse::<usize>().is_ok())
+}
+
 /// An earlier card with its graph brought up to date: `[graph]` with its inputs, and who verified it.
 fn renewed(card: &str, graph: &str, verified: bool) -> String {
     let mut out = String::new();
@@ -97,7 +113,8 @@ fn renewed(card: &str, graph: &str, verified: bool) -> String {
     for line in card.split_inclusive('\n') {
         let text = line.trim();
         if text.starts_with('[') {
-            inside = text.starts_with("[graph]") || text.starts_with("[[graph.input]]");
+            inside =
+                ["[graph]", "[[graph.input]]", "[[graph.batch]]"].iter().any(|own| text.starts_with(own));
             if inside && !written {
                 out.push_str(graph);
                 out.push('\n');
@@ -165,6 +182,15 @@ impl Draft<'_> {
                 "\n[[graph.input]]\nname  = {}\ntype  = {}\nshape = {shape:?}\n",
                 quoted(name),
                 quoted(data_type.as_str())
+            );
+        }
+        for (inputs, Saved { file, sha256, .. }) in self.batches {
+            let shapes: Vec<&Vec<usize>> = inputs.iter().map(|spec| &spec.shape).collect();
+            let _ = write!(
+                text,
+                "\n[[graph.batch]]\nfile   = {}\nsha256 = {}\nshapes = {shapes:?}\n",
+                quoted(file),
+                quoted(sha256)
             );
         }
         text

@@ -60,7 +60,7 @@ pub struct Order {
     pub labels: Option<Vec<String>>,
     /// Golden cases to check and to bring along.
     pub golden: Option<PathBuf>,
-    /// Batch sizes to compare; the first one is kept.
+    /// Batch sizes that there is to be a graph for; the daemon runs the first.
     pub batches: Vec<usize>,
     /// Largest accepted difference; `None`: 1e-4; 5e-3 in half precision; 2e-2 of a quantised model.
     pub tolerance: Option<f64>,
@@ -77,6 +77,8 @@ pub struct Compiled {
     pub file_bytes: u64,
     /// Why it is not NNEF, where it is not.
     pub kept_as_onnx: Option<String>,
+    /// Files of the further batch sizes, with the shapes of their inputs and their bytes.
+    pub batches: Vec<(PathBuf, Vec<PortSpec>, u64)>,
     /// What was compared, a line each.
     pub opinions: Vec<Agreement>,
     /// Who stands behind the answers.
@@ -102,6 +104,16 @@ pub struct Agreement {
     pub worst_relative: f64,
     /// Why there is nothing to compare, where there is not.
     pub none_because: Option<String>,
+}
+
+impl Agreement {
+    /// Together with that of another batch size.
+    fn join(&mut self, other: Self) {
+        self.inputs += other.inputs;
+        self.undecided += other.undecided;
+        self.worst_relative = self.worst_relative.max(other.worst_relative);
+        self.none_because = self.none_because.take().filter(|_| other.none_because.is_some());
+    }
 }
 
 impl fmt::Display for Agreement {
@@ -246,34 +258,38 @@ pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
     }
     let batches =
         if order.batches.is_empty() { vec![None] } else { order.batches.iter().copied().map(Some).collect() };
-    let mut kept = None;
+    let mut kept: Option<(Model, save::Saved)> = None;
+    let mut further: Vec<(Vec<PortSpec>, save::Saved)> = Vec::new();
+    let mut sizes: Vec<Vec<PortSpec>> = Vec::new();
+    let mut here: Vec<cases::Case> = Vec::new();
     let mut agreements: Vec<Agreement> = Vec::new();
-    let mut left_out = Vec::new();
     for batch in batches {
         subject.specs = specs(&ports, &shapes, batch)?;
-        let model = subject.optimised()?;
-        let (here, others) = cases.fitting(model.inputs());
-        if kept.is_none() {
-            left_out = others;
+        if let (Some(batch), true) = (batch, sizes.contains(&subject.specs)) {
+            return Err(CompileError::Order(format!("--batch {batch}: it stands there twice")));
         }
-        let found = opinion::compare(&subject, &model, &here, tolerance)?;
+        let model = subject.optimised()?;
+        let fitting = cases.fitting(model.inputs());
+        let found = opinion::compare(&subject, &model, &fitting, tolerance)?;
         if agreements.is_empty() {
             agreements = found;
         } else {
             for (all, one) in agreements.iter_mut().zip(found) {
-                all.inputs += one.inputs;
-                all.undecided += one.undecided;
-                all.worst_relative = all.worst_relative.max(one.worst_relative);
+                all.join(one);
             }
         }
-        if kept.is_none() {
-            kept = Some((model, subject.specs.clone(), here));
+        here.extend(fitting);
+        sizes.push(subject.specs.clone());
+        match &kept {
+            None => {
+                let saved = save::save(&subject, &model, None)?;
+                kept = Some((model, saved));
+            }
+            Some(_) => further.push((subject.specs.clone(), save::save(&subject, &model, batch)?)),
         }
     }
-    let (model, specs, here) = kept.ok_or_else(|| CompileError::Order("--batch names no size".to_owned()))?;
-    subject.specs = specs;
+    let (model, saved) = kept.ok_or_else(|| CompileError::Order("--batch names no size".to_owned()))?;
 
-    let saved = save::save(&subject, &model)?;
     let card = draft::Draft {
         name: &name,
         order,
@@ -281,19 +297,27 @@ pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
         proto: &subject.proto,
         model: &model,
         saved: &saved,
+        batches: &further,
         source_sha256: &subject.sha256,
         verified: !here.is_empty(),
         tolerance,
     };
     let written = draft::write(&order.folder, &card, &here)?;
+    let file_of = |saved: &save::Saved| (order.folder.join(&saved.file), saved.bytes.len() as u64);
+    let (file, file_bytes) = file_of(&saved);
+    let batches = further.into_iter().map(|(specs, saved)| {
+        let (file, file_bytes) = file_of(&saved);
+        (file, specs, file_bytes)
+    });
     Ok(Compiled {
         folder: order.folder.clone(),
-        file: order.folder.join(saved.file),
-        file_bytes: saved.bytes.len() as u64,
+        file,
+        file_bytes,
+        batches: batches.collect(),
         kept_as_onnx: saved.kept_as_onnx,
         opinions: agreements,
         golden_cases: here.len(),
-        left_out,
+        left_out: cases.left_out(&sizes.iter().map(Vec::as_slice).collect::<Vec<_>>()),
         kept_card: written.kept_card,
         to_confirm: written.to_confirm,
     })
@@ -323,7 +347,8 @@ fn name_of(folder: &Path) -> Result<String, CompileError> {
     })
 }
 
-/// Concrete inputs: as ordered, else as exported, an open first axis taken for the batch.
+/// Concrete inputs: as ordered, else as exported. The batch is the open first axis, and whatever axis has
+/// its symbol (a recurrent state has it second); without an order it is 1.
 fn specs(
     ports: &[Port],
     shapes: &[(String, Vec<usize>)],
@@ -336,35 +361,62 @@ fn specs(
             names.join(", ")
         )));
     }
+    let given = |port: &Port| shapes.iter().find(|(name, _)| *name == port.name).map(|(_, shape)| shape);
+    let first = |port: &Port| port.dims.as_ref().and_then(|dims| dims.first()).cloned();
+    let is_batch = |axis: usize, dim: &Dim| match dim {
+        Dim::Fixed(_) => false,
+        Dim::Symbol(_) => axis == 0 || ports.iter().any(|port| first(port).as_ref() == Some(dim)),
+        Dim::Unknown => axis == 0,
+    };
+    // A symbol has one length, wherever an order gives it.
+    let ordered = |dim: &Dim| {
+        let Dim::Symbol(_) = dim else { return None };
+        ports.iter().find_map(|port| {
+            let place = port.dims.as_ref()?.iter().position(|known| known == dim)?;
+            given(port)?.get(place).copied()
+        })
+    };
+    let mut batches = 0;
     let mut specs = Vec::new();
     for port in ports {
-        let mut port = port.clone();
-        if let Some((_, shape)) = shapes.iter().find(|(name, _)| *name == port.name) {
-            port.dims = Some(shape.iter().copied().map(Dim::Fixed).collect());
+        let mut concrete = port.clone();
+        if let Some(shape) = given(port) {
+            concrete.dims = Some(shape.iter().copied().map(Dim::Fixed).collect());
         }
-        if let Some(first) = port.dims.as_mut().and_then(|dims| dims.first_mut()) {
-            match (&first, batch) {
-                (Dim::Fixed(length), Some(batch)) if shapes.is_empty() && *length != batch => {
-                    return Err(CompileError::Order(format!(
-                        "--batch {batch}: input {:?} was exported with {length} as its first axis; export it \
-                         with an open batch (dynamic_axes), or leave --batch out",
-                        port.name
-                    )));
-                }
-                (Dim::Fixed(_), None) => {}
-                (_, batch) => *first = Dim::Fixed(batch.unwrap_or(1)),
-            }
+        for (axis, dim) in concrete.dims.iter_mut().flatten().enumerate() {
+            let exported = port.dims.as_ref().map_or(Some(&Dim::Unknown), |dims| dims.get(axis));
+            let is_batch = exported.is_some_and(|exported| is_batch(axis, exported));
+            batches += usize::from(is_batch);
+            *dim = match (&dim, batch) {
+                (_, Some(batch)) if is_batch => Dim::Fixed(batch),
+                (Dim::Fixed(length), _) => Dim::Fixed(*length),
+                (open, _) => match ordered(open) {
+                    Some(length) => Dim::Fixed(length),
+                    None if is_batch => Dim::Fixed(1),
+                    None => (*open).clone(),
+                },
+            };
         }
-        let spec = port.concrete().ok_or_else(|| {
+        let spec = concrete.concrete().ok_or_else(|| {
             CompileError::Order(format!(
-                "input {port} is open; every length must be known before the graph is optimised: give it, as in \
-                 --input {}=1,…",
+                "input {concrete} is open; every length must be known before the graph is optimised: give it, \
+                 as in --input {}=1,…",
                 port.name
             ))
         })?;
         specs.push(spec);
     }
-    Ok(specs)
+    match batch {
+        Some(batch) if batches == 0 && !specs.iter().any(|spec| spec.shape.first() == Some(&batch)) => {
+            let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+            Err(CompileError::Order(format!(
+                "--batch {batch}: the graph was exported with a fixed first axis ({}); export it with an open batch \
+                 (dynamic_axes), or leave --batch out",
+                ports.join(", ")
+            )))
+        }
+        _ => Ok(specs),
+    }
 }
 
 #[cfg(test)]

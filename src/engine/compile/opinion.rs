@@ -38,6 +38,7 @@ pub(super) fn compare(
     tolerance: f64,
 ) -> Result<Vec<Agreement>, CompileError> {
     let coarse = graph::is_quantised(&subject.proto);
+    let measure = |output: usize| Measure { coarse, least: model.least()[output] };
     let names: Vec<String> = model.outputs().iter().map(|port| port.name.clone()).collect();
     let mut optimised = model.session();
     let (mut plain, plain_missing) = match subject.plain() {
@@ -56,7 +57,7 @@ pub(super) fn compare(
         };
         let with = format!("golden case {}", case.name);
         for (output, (ours, theirs)) in ours.iter().zip(&case.outputs).enumerate() {
-            let found = distance(ours, theirs, coarse);
+            let found = distance(ours, theirs, measure(output));
             if found.is_none_or(|worst| worst.relative <= tolerance) {
                 tallies[2].worst(found);
                 continue;
@@ -69,7 +70,7 @@ pub(super) fn compare(
                 with: &with,
                 reference: &reference,
                 tolerance,
-                coarse,
+                measure: measure(output),
                 inside: case.has_nodes(),
             };
             return Err(CompileError::Differs(Box::new(search.first_difference(ours, theirs))));
@@ -107,14 +108,14 @@ pub(super) fn compare(
             second.run(&probe.inputs.iter().collect::<Vec<_>>()),
             second.run(&nudged.iter().collect::<Vec<_>>()),
         ) {
-            for ((allowed, base), moved) in allowed.iter_mut().zip(&base).zip(&moved) {
-                *allowed = allowed_for(base, moved, coarse, tolerance);
+            for (output, (base, moved)) in base.iter().zip(&moved).enumerate() {
+                allowed[output] = allowed_for(base, moved, measure(output), tolerance);
             }
         }
         let against = |tally: &mut Tally, theirs: &[Tensor], reference: &bisect::Reference<'_>| {
             let mut decided = true;
             for (output, (ours, theirs)) in ours.iter().zip(theirs).enumerate() {
-                let found = distance(ours, theirs, coarse);
+                let found = distance(ours, theirs, measure(output));
                 decided &= allowed[output] <= tolerance;
                 if found.is_none_or(|worst| worst.relative <= allowed[output]) {
                     if allowed[output] <= tolerance {
@@ -130,7 +131,7 @@ pub(super) fn compare(
                     with: tally.with,
                     reference,
                     tolerance,
-                    coarse,
+                    measure: measure(output),
                     inside: true,
                 };
                 return Err(CompileError::Differs(Box::new(search.first_difference(ours, theirs))));
@@ -192,14 +193,23 @@ fn answer(
 }
 
 /// The largest difference that counts as rounding, from what a nudge of the inputs changed.
-pub(super) fn allowed_for(base: &Tensor, moved: &Tensor, coarse: bool, tolerance: f64) -> f64 {
-    let moved = distance(moved, base, coarse).map_or(0.0, |worst| worst.relative);
+pub(super) fn allowed_for(base: &Tensor, moved: &Tensor, measure: Measure, tolerance: f64) -> f64 {
+    let moved = distance(moved, base, measure).map_or(0.0, |worst| worst.relative);
     tolerance.max(ROUNDINGS * moved)
 }
 
-/// Where two tensors differ most; `None` when they are empty. Bytes of a quantised model are numbers
-/// and not labels.
-pub(super) fn distance(ours: &Tensor, theirs: &Tensor, coarse: bool) -> Option<Worst> {
+/// How a difference in one tensor is measured.
+#[derive(Clone, Copy)]
+pub(super) struct Measure {
+    /// Bytes of a quantised model are numbers and not labels.
+    pub(super) coarse: bool,
+    /// What it is measured against at least ([`crate::engine::Model::least`]).
+    pub(super) least: f64,
+}
+
+/// Where two tensors differ most; `None` when they are empty.
+pub(super) fn distance(ours: &Tensor, theirs: &Tensor, measure: Measure) -> Option<Worst> {
+    let Measure { coarse, least } = measure;
     let apart = Some(Worst { index: 0, relative: f64::INFINITY });
     if ours.shape != theirs.shape || ours.data_type() != theirs.data_type() {
         return apart;
@@ -213,8 +223,8 @@ pub(super) fn distance(ours: &Tensor, theirs: &Tensor, coarse: bool) -> Option<W
         Some(Tensor { shape: tensor.shape.clone(), data: Data::F32(values) })
     };
     match (coarse, reals(ours), reals(theirs)) {
-        (true, Some(ours), Some(theirs)) => golden::compare(&ours, &theirs),
-        _ => golden::compare(ours, theirs).map(|worst| {
+        (true, Some(ours), Some(theirs)) => golden::compare(&ours, &theirs, least),
+        _ => golden::compare(ours, theirs, least).map(|worst| {
             if all_next_to_nothing(ours, theirs) { Worst { relative: 0.0, ..worst } } else { worst }
         }),
     }

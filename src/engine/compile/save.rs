@@ -16,22 +16,29 @@ use crate::engine::{Model, ModelError, Verified, nnef};
 
 /// The graph as bytes.
 pub(super) struct Saved {
-    pub(super) file: &'static str,
+    pub(super) file: String,
     pub(super) bytes: Vec<u8>,
     pub(super) sha256: String,
     /// Why it is not NNEF.
     pub(super) kept_as_onnx: Option<String>,
 }
 
-/// NNEF, or the reason why not and ONNX.
-pub(super) fn save(subject: &Subject, model: &Model) -> Result<Saved, CompileError> {
-    let saved = |file, bytes: Vec<u8>, kept_as_onnx| {
+/// How a graph's file is called; those of further batch sizes have the size behind it.
+pub(super) const STEM: &str = "model";
+
+/// NNEF, or the reason why not and ONNX. The one ONNX file serves every `batch`: it is concretised when
+/// it is loaded.
+pub(super) fn save(subject: &Subject, model: &Model, batch: Option<usize>) -> Result<Saved, CompileError> {
+    let saved = |file: String, bytes: Vec<u8>, kept_as_onnx| {
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Saved { file, bytes, sha256, kept_as_onnx }
     };
     match as_nnef(subject, model) {
-        Ok(bytes) => Ok(saved("model.nnef.tar", bytes, None)),
-        Err(why) => Ok(saved("model.onnx", as_onnx(subject)?, Some(why))),
+        Ok(bytes) => {
+            let batch = batch.map_or(String::new(), |batch| format!("-batch-{batch}"));
+            Ok(saved(format!("{STEM}{batch}.nnef.tar"), bytes, None))
+        }
+        Err(why) => Ok(saved(format!("{STEM}.onnx"), as_onnx(subject)?, Some(why))),
     }
 }
 
@@ -92,8 +99,9 @@ fn reads_back(subject: &Subject, model: &Model, bytes: &[u8]) -> Result<(), Stri
         let (Ok(ours), Ok(theirs)) = (model.session().run(&inputs), again.session().run(&inputs)) else {
             return Err(format!("read back from NNEF it fails on {}", probe.name));
         };
-        for (ours, theirs) in ours.iter().zip(&theirs) {
-            let worst = opinion::distance(theirs, ours, false).map_or(0.0, |worst| worst.relative);
+        for (ours, (theirs, least)) in ours.iter().zip(theirs.iter().zip(model.least())) {
+            let measure = opinion::Measure { coarse: false, least: *least };
+            let worst = opinion::distance(theirs, ours, measure).map_or(0.0, |worst| worst.relative);
             if worst > 1e-5 {
                 return Err(format!(
                     "read back from NNEF it answers otherwise on {} ({worst:.1e})",

@@ -184,12 +184,54 @@ fn a_recurrent_graph_gets_its_states_wired() {
 }
 
 #[test]
-fn every_batch_is_compared_and_the_first_is_kept() {
-    let (_place, mut order) = ordered(&sample::relu_layer());
-    order.batches = vec![1, 8];
+fn every_batch_size_is_compared_and_has_a_graph_with_its_golden_cases() {
+    let (place, mut order) = ordered(&sample::relu_layer());
+    order.batches = vec![1, 3];
+    let golden = place.path().join("golden");
+    let rows = Tensor::f32(&[3, 2], vec![1.0, 1.0, 2.0, 0.0, 0.0, 0.0]);
+    case(&golden, &[rows], &[Tensor::f32(&[3, 2], vec![0.0, 7.0, 0.0, 5.0, 0.0, 1.0])]);
+    order.golden = Some(golden);
     let compiled = compile(&order).unwrap();
     assert!(compiled.opinions[0].inputs + compiled.opinions[0].undecided >= 16);
-    assert_eq!(Card::read(&compiled.folder).unwrap().graph.inputs[0].shape, [1, 2]);
+    assert_eq!((compiled.golden_cases, compiled.left_out.len()), (1, 0));
+    let written = || fs::read(order.folder.join("model.toml")).unwrap();
+    let first = written();
+    compile(&order).unwrap();
+    assert_eq!(first, written(), "the same order gives the same card");
+
+    let card = Card::read(&compiled.folder).unwrap();
+    let sizes = card.sizes();
+    let shapes: Vec<&[usize]> = sizes.iter().map(|size| size.graph.inputs[0].shape.as_slice()).collect();
+    assert_eq!(shapes, [&[1, 2], &[3, 2]]);
+    let held = |size: &Card| golden::check(&Model::load(size).unwrap(), size).unwrap().cases.len();
+    assert_eq!([held(&sizes[0]), held(&sizes[1])], [0, 1], "each case is of one size");
+
+    order.batches = vec![3, 3];
+    assert!(compile(&order).unwrap_err().to_string().contains("--batch 3: it stands there twice"));
+    order.batches = vec![1];
+    order.golden = None;
+    compile(&order).unwrap();
+    assert!(!order.folder.join("model-batch-3.nnef.tar").exists(), "what is not used is not left");
+    assert_eq!(Card::read(&compiled.folder).unwrap().sizes().len(), 1);
+}
+
+#[test]
+fn the_batch_of_a_state_is_that_of_the_input() {
+    let dims = |dims: &[Dim]| Some(dims.to_vec());
+    let batch = || Dim::Symbol("batch".to_owned());
+    let ports = [
+        Port { name: "x".into(), data_type: Some(DataType::F32), dims: dims(&[batch(), Dim::Fixed(5)]) },
+        Port { name: "h".into(), data_type: Some(DataType::F32), dims: dims(&[Dim::Fixed(1), batch()]) },
+    ];
+    let shapes = |given: &[(String, Vec<usize>)], batch| -> Vec<Vec<usize>> {
+        specs(&ports, given, batch).unwrap().into_iter().map(|spec| spec.shape).collect()
+    };
+    assert_eq!(shapes(&[], None), [vec![1, 5], vec![1, 1]]);
+    assert_eq!(shapes(&[], Some(8)), [vec![8, 5], vec![1, 8]]);
+    assert_eq!(shapes(&[("x".into(), vec![3, 5])], None), [vec![3, 5], vec![1, 3]]);
+    let fixed = [Port { dims: dims(&[Dim::Fixed(4), Dim::Fixed(5)]), ..ports[0].clone() }];
+    assert!(specs(&fixed, &[], Some(8)).unwrap_err().to_string().contains("fixed first axis (x f32 [4, 5])"));
+    assert!(specs(&fixed, &[], Some(4)).is_ok());
 }
 
 #[test]
@@ -235,7 +277,7 @@ fn bisection_climbs_to_the_node_whose_inputs_agree() {
         with: "a wrong one",
         reference: &reference,
         tolerance: 1e-4,
-        coarse: false,
+        measure: opinion::Measure { coarse: false, least: 0.0 },
         inside: true,
     };
     let ours = Tensor::f32(&[1, 2], vec![0.606_530_7, 0.367_879_45]);

@@ -58,7 +58,7 @@ fn difference(name: &str, ours: &Tensor, theirs: &Values) -> Option<String> {
             theirs.shape
         ));
     }
-    let worst = golden::compare(ours, &theirs).filter(|worst| worst.relative > TOLERANCE)?;
+    let worst = golden::compare(ours, &theirs, 0.0).filter(|worst| worst.relative > TOLERANCE)?;
     Some(format!(
         "{name} element {}: engine {}, standard {} ({:.1e})",
         worst.index,

@@ -75,6 +75,22 @@ pub(super) fn before(model: &mut TypedModel, id: usize, slot: usize) -> TractRes
     patch.apply(model)
 }
 
+/// Puts fences around a node: at every input and every output.
+pub(super) fn around(model: &mut TypedModel, id: usize) -> TractResult<()> {
+    let node = model.node(id);
+    let mut patch = TypedModelPatch::new("fence");
+    let mut inputs = patch.taps(model, &node.inputs)?;
+    for (slot, input) in inputs.iter_mut().enumerate() {
+        *input = patch.wire_node(format!("{}.fence-{slot}", node.name), Fence, &[*input])?[0];
+    }
+    let outputs = patch.wire_node(&node.name, node.op.clone(), &inputs)?;
+    for (slot, output) in outputs.iter().enumerate() {
+        let fenced = patch.wire_node(format!("{}.fenced-{slot}", node.name), Fence, &[*output])?[0];
+        patch.shunt_outside(model, OutletId::new(id, slot), fenced)?;
+    }
+    patch.apply(model)
+}
+
 /// Whether the chain behind a dequantisation is of elements only, and ends in the type that it came from.
 fn becomes_a_right_table(model: &TypedModel, dequantised: &TypedNode) -> TractResult<bool> {
     let from = model.outlet_fact(dequantised.inputs[0])?.datum_type.unquantized();

@@ -4,20 +4,54 @@
 //! [`apply`]. The model's golden cases hold for what comes out.
 
 mod fence;
+mod loops;
 mod not_a_number;
 mod stateless;
 mod univariate_gru;
 mod unmoved;
 
+use tract_core::internal::bail;
 use tract_core::prelude::{TractResult, TypedModel};
 
 pub(super) use not_a_number::apply as keep_nan;
 pub(super) use stateless::carries_state;
 
+use super::model::weights_bytes;
+
 /// Runs every pass, in order; the graph comes out decluttered.
 pub(super) fn apply(model: TypedModel) -> TractResult<TypedModel> {
     // Passes to faster kernels go behind decluttering: they look for its normal forms.
     necessary(model)?.into_decluttered()
+}
+
+/// Runs every pass and rewrites to the fastest operators; tells the bytes of the weights, which cannot be
+/// seen behind that.
+pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
+    let optimised = |model| {
+        let mut model = apply(model)?;
+        let weights_bytes = weights_bytes(&model);
+        model.optimize()?;
+        keep_nan(&mut model)?;
+        Ok((model, weights_bytes))
+    };
+    if !loops::has_one(&model) {
+        return optimised(model);
+    }
+    let mut again = model.clone();
+    let (model, weights_bytes) = optimised(model)?;
+    if loops::misfit(&model)?.is_none() {
+        return Ok((model, weights_bytes));
+    }
+    drop(model);
+    loops::fence(&mut again)?;
+    let (model, weights_bytes) = optimised(again)?;
+    match loops::misfit(&model)? {
+        None => Ok((model, weights_bytes)),
+        Some(name) => bail!(
+            "the loop of node {name:?} (LSTM, GRU, RNN or Scan) would get other shapes than its body takes; \
+             export it with a batch of another size, or split the graph at this node"
+        ),
+    }
 }
 
 /// Runs only what a graph needs to give right answers at all; nothing is made faster.
