@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Dim, Model, ModelError, Parsed, Verified};
+use super::{Model, ModelError, Parsed, Verified};
 use crate::config::Card;
 use crate::config::card::PortSpec;
 
@@ -40,23 +40,26 @@ impl Opened {
     pub fn for_inputs(self, given: &[PortSpec]) -> Result<Self, ModelError> {
         let Some(card) = &self.card else { return Ok(self) };
         let sizes = card.sizes();
-        let pairs = |card: &Card, fits: fn(&[usize], &[usize]) -> bool| {
-            given.iter().all(|spec| {
-                let mut ports = card.graph.inputs.iter();
-                ports.any(|port| port.name == spec.name && fits(&port.shape, &spec.shape))
-            })
+        let of = |size: &Card, name: &str| -> Option<Vec<usize>> {
+            size.graph.inputs.iter().find(|port| port.name == name).map(|port| port.shape.clone())
         };
-        let size = sizes.iter().position(|size| pairs(size, |ours, theirs| ours == theirs));
-        match size {
+        let is_for =
+            |size: &Card| given.iter().all(|spec| of(size, &spec.name).as_ref() == Some(&spec.shape));
+        match sizes.iter().position(is_for) {
             Some(0) => return Ok(self),
             Some(nth) => return Ok(Self { graph: Parsed::of_card(&sizes[nth])?, ..self }),
             None => {}
         }
-        let only_another_size =
-            pairs(card, |ours, theirs| ours.len() == theirs.len() && ours.get(1..) == theirs.get(1..));
-        let open = |dims: &Vec<Dim>| dims.first().is_some_and(|first| !matches!(first, Dim::Fixed(_)));
-        let any_size =
-            sizes.len() == 1 && self.graph.inputs().iter().all(|port| port.dims.as_ref().is_none_or(open));
+        // The batch is the first axis, and any in which the sizes differ.
+        let only_another_size = given.iter().all(|spec| {
+            let shapes: Vec<Vec<usize>> = sizes.iter().filter_map(|size| of(size, &spec.name)).collect();
+            let Some((own, others)) = shapes.split_first() else { return false };
+            let is_batch = |axis: usize| axis == 0 || others.iter().any(|other| other[axis] != own[axis]);
+            own.len() == spec.shape.len()
+                && (0..own.len()).all(|axis| own[axis] == spec.shape[axis] || is_batch(axis))
+        });
+        // One size, and a graph that is open still: whatever it takes.
+        let any_size = sizes.len() == 1 && self.graph.inputs().iter().any(|port| port.shape().is_none());
         if !only_another_size || any_size {
             return Ok(self);
         }

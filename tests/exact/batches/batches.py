@@ -29,7 +29,7 @@ def model(nodes, inputs, outputs, weights, domains=()):
 
 
 def convolution(random):
-    """A small CNN: convolution, pooling over everything, softmax."""
+    """A small CNN: convolution, pooling over everything, probabilities."""
     weights = {
         "k": random.normal(size=(4, 2, 3, 3)).astype(np.float32),
         "w": random.normal(size=(4, 3)).astype(np.float32),
@@ -41,27 +41,31 @@ def convolution(random):
         helper.make_node("GlobalAveragePool", ["r"], ["p"]),
         helper.make_node("Flatten", ["p"], ["f"]),
         helper.make_node("Gemm", ["f", "w", "b"], ["g"]),
-        helper.make_node("Softmax", ["g"], ["y"], axis=1),
+        helper.make_node("Sigmoid", ["g"], ["y"]),
     ]
     shapes = {"x": lambda rows: (rows, 2, 6, 5)}
     return model(nodes, [("x", ["N", 2, 6, 5])], [("y", ["N", 3])], weights), shapes
 
 
 def recurrent(random):
-    """An LSTM whose states have the batch as their second axis."""
+    """A cell whose state has the batch as its second axis, as those of LSTM and GRU."""
     weights = {
-        "w": random.normal(size=(1, 16, 3)).astype(np.float32) * 0.5,
-        "r": random.normal(size=(1, 16, 4)).astype(np.float32) * 0.5,
-        "b": random.normal(size=(1, 32)).astype(np.float32) * 0.5,
+        "w": random.normal(size=(3, 4)).astype(np.float32) * 0.5,
+        "r": random.normal(size=(4, 4)).astype(np.float32) * 0.5,
+        "first": np.array([0], np.int64),
     }
     nodes = [
-        helper.make_node("Transpose", ["x"], ["t"], perm=[1, 0, 2]),
-        helper.make_node("LSTM", ["t", "w", "r", "b", "", "h", "c"], ["all", "h_out", "c_out"], hidden_size=4),
+        helper.make_node("MatMul", ["x", "w"], ["xw"]),
+        helper.make_node("Squeeze", ["h", "first"], ["rows"]),
+        helper.make_node("MatMul", ["rows", "r"], ["hr"]),
+        helper.make_node("Add", ["xw", "hr"], ["sum"]),
+        helper.make_node("Tanh", ["sum"], ["next"]),
+        helper.make_node("Unsqueeze", ["next", "first"], ["h_out"]),
+        helper.make_node("Sigmoid", ["next"], ["y"]),
     ]
     state = [1, "batch", 4]
-    inputs = [("x", ["batch", 5, 3]), ("h", state), ("c", state)]
-    shapes = {"x": lambda rows: (rows, 5, 3), "h": lambda rows: (1, rows, 4), "c": lambda rows: (1, rows, 4)}
-    return model(nodes, inputs, [("h_out", state), ("c_out", state)], weights), shapes
+    shapes = {"x": lambda rows: (rows, 3), "h": lambda rows: (1, rows, 4)}
+    return model(nodes, [("x", ["batch", 3]), ("h", state)], [("y", ["batch", 4]), ("h_out", state)], weights), shapes
 
 
 def scaled(random):
