@@ -50,11 +50,6 @@ impl Fault {
         Self::Refuse,
         Self::BlackHole,
     ];
-
-    /// The daemon can only notice it by silence.
-    pub(crate) fn is_silent(self) -> bool {
-        matches!(self, Self::HalfOpen | Self::BlackHole)
-    }
 }
 
 const LATE: Duration = Duration::from_millis(300);

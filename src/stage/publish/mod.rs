@@ -28,6 +28,9 @@ use crate::outbox::{Entry, Kind, Outbox, Token};
 const PORTION_BYTES: usize = 64 * 1024;
 /// A broker that answers pings but has not acknowledged a message for this long has lost it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
+/// So has one that acknowledges what came later: acknowledgements come in order (MQTT 3.1.1 §4.6). Frames behind
+/// the lost one's wait for it, and soon the whole line.
+const OVERTAKEN_FOR: Duration = Duration::from_secs(5);
 /// A message that the broker refused without saying whether the message is at fault goes out again after
 /// this long, and others meanwhile.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -133,6 +136,8 @@ pub struct Outlet {
     /// By packet id; since when.
     under_way: HashMap<u16, (UnderWay, Micros)>,
     last_pkid: u16,
+    /// When the newest message was sent that this connection has seen acknowledged.
+    acknowledged_up_to: Micros,
     /// `stopped` has been acknowledged.
     said_stopped: bool,
     /// Why the broker did not take the last message that it answered; nothing new goes out meanwhile.
@@ -163,6 +168,7 @@ impl Outlet {
             on_settled,
             under_way: HashMap::new(),
             last_pkid: 0,
+            acknowledged_up_to: Micros(0),
             said_stopped: false,
             refuses: None,
             refusals_said_at: None,
@@ -275,11 +281,12 @@ impl Outlet {
 
     fn acknowledged(&mut self, now: Micros, ack: packet::PubAck) -> Result<(), LinkError> {
         fail::pass(Point::AnswerAcknowledged);
-        let Some((under_way, _)) = self.under_way.remove(&ack.pkid) else {
+        let Some((under_way, sent_at)) = self.under_way.remove(&ack.pkid) else {
             // Harmless, and no reason to lose the connection.
             log::warn!("the broker acknowledged packet {}, which is not under way", ack.pkid);
             return Ok(());
         };
+        self.acknowledged_up_to = self.acknowledged_up_to.max(sent_at);
         match under_way {
             // The link waits for another moment: what was not taken goes out on the next connection.
             UnderWay::Entry(_) if ack.reason.may_pass() => return Err(LinkError::NotTaken(ack.reason)),
@@ -366,9 +373,11 @@ impl Role for Outlet {
     }
 
     fn check(&mut self, now: Micros) -> Result<(), LinkError> {
-        let longest = self.under_way.values().map(|(_, since)| now.since(*since)).max().unwrap_or_default();
-        if longest >= ACKNOWLEDGED_WITHIN {
-            return Err(LinkError::Unanswered { what: "a publication", secs: longest.as_secs() });
+        let Some(oldest) = self.under_way.values().map(|(_, sent_at)| *sent_at).min() else { return Ok(()) };
+        let waits = now.since(oldest);
+        let is_overtaken = oldest < self.acknowledged_up_to && waits >= OVERTAKEN_FOR;
+        if is_overtaken || waits >= ACKNOWLEDGED_WITHIN {
+            return Err(LinkError::Unanswered { what: "a publication", secs: waits.as_secs() });
         }
         Ok(())
     }
@@ -394,6 +403,7 @@ impl Role for Outlet {
     fn disconnected(&mut self, now: Micros) {
         self.link.up.store(0, Ordering::Relaxed);
         self.under_way.clear();
+        self.acknowledged_up_to = Micros(0);
         self.refuses = None;
         self.publisher.outbox.connection_lost(now);
     }
@@ -696,6 +706,26 @@ mod tests {
         assert!(bench.outlet.awaits_answer());
         assert!(bench.outlet.check(Micros(1) + ACKNOWLEDGED_WITHIN / 2).is_ok());
         assert!(bench.outlet.check(Micros(1) + ACKNOWLEDGED_WITHIN).is_err());
+    }
+
+    #[test]
+    fn a_message_that_others_have_overtaken_ends_the_connection_sooner() {
+        let mut bench = bench();
+        bench.connect();
+        bench.queue("lost on its way", Qos::AtLeastOnce);
+        bench.sent();
+        bench.now = Micros(2);
+        bench.queue("b", Qos::AtLeastOnce);
+        let later = bench.sent()[0].0;
+        let soon = Micros(1) + OVERTAKEN_FOR;
+        assert!(bench.outlet.check(soon).is_ok(), "both wait: the broker is slow");
+        bench.acknowledge(later);
+        assert!(bench.outlet.check(Micros(0) + OVERTAKEN_FOR).is_ok());
+        assert!(bench.outlet.check(soon).is_err());
+        bench.outlet.disconnected(soon);
+        bench.connect();
+        assert!(bench.sent()[0].1.contains("lost on its way"));
+        assert!(bench.outlet.check(soon).is_ok());
     }
 
     #[test]
