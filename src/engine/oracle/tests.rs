@@ -170,6 +170,15 @@ fn a_thousand_random_graphs_answer_as_the_standard_says() {
     hold(0, 1000);
 }
 
+/// "Clashing resolution" at every run, before `passes::loops`.
+#[test]
+fn a_loop_whose_body_the_optimiser_changed_alone_is_optimised_again() {
+    for seed in [1_000_557, 1_000_697] {
+        let outcome = outcome(&random::grow(seed));
+        assert!(matches!(outcome, Outcome::Agrees), "seed {seed}");
+    }
+}
+
 /// `tests/graphs --seed S --count N` sets both.
 #[test]
 #[ignore = "minutes; run by tests/graphs and tests/run --long"]
