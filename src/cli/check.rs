@@ -12,9 +12,9 @@ use serde_json::json;
 use super::{Exit, Failure};
 use crate::base::words::{in_words, mib};
 use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, World, agree};
-use crate::daemon::boot::{self, Verified};
+use crate::daemon::boot::{self, Verified, VerifyError};
 use crate::daemon::ceiling::Ceiling;
-use crate::engine;
+use crate::engine::{self, ModelError};
 use crate::outbox::place;
 
 /// Tell every mistake in a configuration, its models and their golden cases
@@ -78,7 +78,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     {
         engine::kernels::prefer(kernels);
     }
-    let models = models(config.as_ref(), &path, &text, &mut complaints);
+    let models = models(config.as_ref(), &path, &text, &world, &mut complaints);
     let ceiling = config.as_ref().map(|config| ceiling(config, &models));
     if let (Some(config), Some(ceiling)) = (&config, &ceiling) {
         complaints.extend(too_big(config, ceiling, &text));
@@ -199,10 +199,20 @@ fn ceiling(config: &Config, models: &Models) -> Ceiling {
 
 /// Cards and models. What is wrong with them, with their models, and between a model and its pipeline
 /// joins the complaints; so it does when the config itself is wrong (`config` is `None`).
-fn models(config: Option<&Config>, file: &Path, text: &str, complaints: &mut Vec<Complaint>) -> Models {
+fn models(
+    config: Option<&Config>,
+    file: &Path,
+    text: &str,
+    world: &dyn World,
+    complaints: &mut Vec<Complaint>,
+) -> Models {
     let Models { mut cards, mut verified } = Models::default();
+    let pipelines = match config {
+        Some(config) => config.pipelines.iter().cloned().map(Some).collect(),
+        None => Config::pipelines_in(text, file, world),
+    };
     let mut refused: Vec<PathBuf> = Vec::new();
-    for (index, folder) in agree::model_folders(text, file, &ThisMachine) {
+    for (index, folder) in agree::model_folders(text, file, world) {
         if refused.contains(&folder) {
             continue;
         }
@@ -229,10 +239,11 @@ fn models(config: Option<&Config>, file: &Path, text: &str, complaints: &mut Vec
                 }
             }
         }
-        if let Some(config) = config {
-            let disagree = agree::complaints(config, text, index, &cards[&folder]);
+        if let Some(Some(pipeline)) = pipelines.get(index) {
+            let disagree = agree::complaints(file, text, index, pipeline, &cards[&folder]);
             // What the graph itself contradicts is only looked at where config and card agree.
             if disagree.is_empty()
+                && let Some(config) = config
                 && let Some(verified) = verified.get(&folder)
                 && let Err(words) = boot::pipeline(config, index, verified)
             {
@@ -298,7 +309,14 @@ fn check_model(card: &Card) -> Result<Verified, Complaint> {
     });
     verified.map_err(|error| {
         let file = card.folder.join("model.toml");
-        Complaint { file, line: 1, column: 1, message: in_words(&error) }
+        let key: &[&str] = match &error {
+            VerifyError::Card(_) => &[],
+            VerifyError::Model(ModelError::Digest { .. }) => &["graph", "sha256"],
+            VerifyError::Model(ModelError::Golden { .. } | ModelError::GoldenFile { .. }) => &["golden"],
+            VerifyError::Model(_) | VerifyError::Mismatch(_) => &["graph"],
+        };
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        agree::at_key(&file, &text, key, in_words(&error))
     })
 }
 
@@ -364,7 +382,7 @@ mod tests {
         }
         let read = Config::read(&file);
         let mut complaints = Vec::new();
-        models(read.as_ref().ok(), &file, config, &mut complaints);
+        models(read.as_ref().ok(), &file, config, &ThisMachine, &mut complaints);
         if let Ok(config) = &read {
             complaints.extend(certificates(config, &std::fs::read_to_string(&file).unwrap()));
         }
@@ -389,6 +407,16 @@ mod tests {
         assert!(right.len() > 5, "{right:?}");
         assert!(right.iter().all(|complaint| complaint.starts_with("models/m/model.toml:")), "{right:?}");
         assert_eq!(check(&CONFIG.replace("[::1]", ""), Some(card)), right);
+    }
+
+    #[test]
+    fn how_a_pipeline_fits_its_model_is_told_beside_the_mistakes_of_the_file() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let card = std::fs::read_to_string(root.join("models/surface-pitting/model.toml")).unwrap();
+        let card = card.replace("surface-pitting", "m");
+        let told = |found: Vec<String>| found.iter().any(|words| words.contains("looks at pictures"));
+        assert!(told(check(CONFIG, Some(&card))));
+        assert!(told(check(&CONFIG.replace("[broker]\n", "[broker]\nbord = 1\n"), Some(&card))));
     }
 
     #[test]

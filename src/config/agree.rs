@@ -10,14 +10,13 @@ use toml::de::{DeTable, DeValue};
 use super::card::{Card, Features, OutputKind};
 use super::check::is_folder_name;
 use super::world::{World, expand};
-use super::{Complaint, Config, Format, Pipeline, document};
+use super::{Complaint, Format, Pipeline, document};
 
-/// What does not fit between the `index`-th pipeline of `config`, whose file holds `text`, and the card
-/// of the model that it names. Empty: all is well.
-pub fn complaints(config: &Config, text: &str, index: usize, card: &Card) -> Vec<Complaint> {
-    let Some(pipeline) = config.pipelines.get(index) else { return Vec::new() };
+/// What does not fit between a pipeline, the `index`-th of `file`, which holds `text`, and the card of the
+/// model that it names. Empty: all is well.
+pub fn complaints(file: &Path, text: &str, index: usize, pipeline: &Pipeline, card: &Card) -> Vec<Complaint> {
     let faults = faults(pipeline, card).into_iter();
-    faults.map(|(keys, message)| at(&config.file, text, index, keys, message)).collect()
+    faults.map(|(keys, message)| at(file, text, index, keys, message)).collect()
 }
 
 /// A complaint that points at a key of the `index`-th pipeline: `["source", "topic"]`.
@@ -156,6 +155,7 @@ fn faults(pipeline: &Pipeline, card: &Card) -> Vec<(&'static [&'static str], Str
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     fn card(features: &str, output: &str) -> Card {
         let text = format!(
@@ -181,7 +181,10 @@ mod tests {
                 [pipeline.decode]\nformat = \"{format}\"\n"
         );
         let config = Config::parse(&text, Path::new("l.toml"), &|_: &str| None).unwrap();
-        complaints(&config, &text, 0, card).iter().map(ToString::to_string).collect()
+        complaints(&config.file, &text, 0, &config.pipelines[0], card)
+            .iter()
+            .map(ToString::to_string)
+            .collect()
     }
 
     #[test]

@@ -21,8 +21,8 @@ use super::document::{self, Field, Reader, shorten};
 use super::raw::{RawBroker, RawConfig, RawDevice, RawHttp, RawModels, RawOutbox, RawPipeline, RawRuntime};
 use super::world::{ThisMachine, World};
 use super::{
-    Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Protocol, Runtime, Tls,
-    address, topic,
+    Board, Broker, Complaint, Complaints, Config, ConfigError, Device, Outbox, Pipeline, Protocol, Runtime,
+    Tls, address, topic,
 };
 
 pub(crate) use pipeline::{band, is_folder_name};
@@ -39,6 +39,23 @@ impl Config {
             std::fs::read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let text = utf8(&bytes, path).map_err(ConfigError::Wrong)?;
         Self::parse(text, path, world).map_err(ConfigError::Wrong)
+    }
+
+    /// Each pipeline of a text that can be made out, whatever else is wrong with it: so that one check
+    /// tells also how it fits its model. Without complaints: [`Config::parse`] has told them.
+    pub fn pipelines_in(text: &str, file: &Path, world: &dyn World) -> Vec<Option<Pipeline>> {
+        let mut pipelines = Vec::new();
+        let _ = document::read::<RawConfig, ()>(text, file, Some(world), |raw, reader| {
+            let folder = file.parent().unwrap_or(Path::new(""));
+            let mut rules = Rules { folder, file, world, reader };
+            let device = raw.device.table().and_then(|(at, device)| rules.device(device, at));
+            if let Field::Given(list) = &raw.pipeline {
+                let one = |raw: &Spanned<RawPipeline>| rules.pipeline(raw.get_ref(), device.as_ref());
+                pipelines = list.get_ref().iter().map(one).collect();
+            }
+            Some(())
+        });
+        pipelines
     }
 
     /// Checks the text of a config that lies at `file`; relative paths in it start at its folder.

@@ -51,6 +51,8 @@ use way::{Pipeline, Way};
 
 /// A frame on the slowest board is done with in less; what takes longer does not come back.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// What overload drops is logged so often at most; `stats` counts it all.
+const SAY_OVERLOAD_EVERY: Duration = Duration::from_secs(60);
 
 /// A running daemon.
 pub struct Daemon {
@@ -64,6 +66,7 @@ pub struct Daemon {
     intake_thread: Threads,
     publish_thread: Threads,
     keeper_thread: Threads,
+    notices: Arc<Notices>,
     stats_thread: Threads,
     stop_stats: Sender<()>,
     watch_thread: Threads,
@@ -266,11 +269,12 @@ impl Daemon {
         let (stop_stats, stopped) = channel();
         let mut stats_thread = Threads::default();
         let (source, publish, period) = (shared.clone(), publish_handle.clone(), config.runtime.stats_period);
+        let notices_of_stats = notices.clone();
         stats_thread
             .spawn("stats", move || {
                 while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                     source.next_period();
-                    notices.set_stats(observe::stats::stats_json(&source.snapshot()));
+                    notices_of_stats.set_stats(observe::stats::stats_json(&source.snapshot()));
                     publish.wake();
                 }
             })
@@ -287,6 +291,7 @@ impl Daemon {
             intake_thread,
             publish_thread,
             keeper_thread,
+            notices,
             stats_thread,
             stop_stats,
             watch_thread: Threads::default(),
@@ -352,6 +357,11 @@ impl Daemon {
             // Its broker delivers it again at the next start.
             arrival.ticket.leave();
         }
+        // The last word of what was lost: nothing more is taken, and nobody asks for a minute's silence.
+        for pipeline in &self.shared.pipelines {
+            pipeline.say_overload(SystemClock.now(), Duration::ZERO);
+        }
+        self.notices.set_stats(observe::stats::stats_json(&self.shared.snapshot()));
         self.publish_handle.finish();
         late.extend(self.publish_thread.join(deadline.max(soon())));
         self.publish_handle.end();
@@ -574,7 +584,7 @@ impl Shared {
         self.clock_synced.store(observe::date::clock_synced(), Ordering::Relaxed);
         for pipeline in &self.pipelines {
             pipeline.latencies.rotate();
-            pipeline.say_overload(SystemClock.now());
+            pipeline.say_overload(SystemClock.now(), SAY_OVERLOAD_EVERY);
         }
     }
 }

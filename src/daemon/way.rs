@@ -92,14 +92,13 @@ impl Pipeline {
         kept.collect::<Vec<_>>().join("/").into()
     }
 
-    /// Logs what overload dropped since it was last said, at most once a minute.
-    pub(super) fn say_overload(&self, now: Micros) {
-        const EVERY: Duration = Duration::from_secs(60);
+    /// Logs what overload dropped since it was last said, unless that was less than `every` ago.
+    pub(super) fn say_overload(&self, now: Micros, every: Duration) {
         const DROPS: [Reason; 4] =
             [Reason::QueueDropOldest, Reason::QueueDropNewest, Reason::Stale, Reason::OutboxDropOldest];
         let total: u64 = DROPS.iter().map(|reason| self.counters.lost(*reason).get()).sum();
         let mut said = self.overload_said.lock().unwrap_or_else(PoisonError::into_inner);
-        let due = said.at.is_none_or(|at| now.since(at) >= EVERY);
+        let due = said.at.is_none_or(|at| now.since(at) >= every);
         if total > said.drops && due {
             let by_reason =
                 DROPS.map(|reason| format!("{} {}", reason.as_str(), self.counters.lost(reason).get()));

@@ -191,6 +191,32 @@ fn a_stop_while_a_full_lane_holds_the_source_is_quick_and_what_was_not_begun_com
 }
 
 #[test]
+fn what_overload_dropped_just_before_a_stop_is_logged_and_counted_as_well() {
+    const FRAMES: usize = 40;
+    let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[slow(4)]);
+    let config = pipeline_with_ids("late", "slow", "s/frame")
+        .replace("queue_frames = 64", "queue_frames = 2")
+        .replace("when_full = \"block\"", "when_full = \"drop_oldest\"");
+    let config = site.configure(&config);
+    let text = std::fs::read_to_string(&config).unwrap();
+    // No period ends while the daemon runs: what is said is said at its end.
+    std::fs::write(&config, text.replace("stats_secs = 1", "stats_secs = 60")).unwrap();
+    let mut daemon = site.start(&config);
+    for n in 0..FRAMES {
+        site.client.publish("s/frame", AtLeastOnce, format!(r#"{{"id":"{n}","x":2}}"#));
+    }
+    site.client.flush();
+    assert_eq!(daemon.stop(SOON), Some(0), "{}", daemon.log());
+    let stats = site.stats("late", |stats| stats["lost"]["queue_drop_oldest"].as_u64() > Some(0));
+    let dropped = stats["lost"]["queue_drop_oldest"].as_u64().unwrap() as usize;
+    daemon.wait_log(&[&format!("{dropped} frame(s) dropped by overload")], SOON);
+    // What is neither answered nor counted is still the broker's, and comes again.
+    let _again = site.start(&config);
+    let all = site.client.wait_until(&result("late"), SOON, |m| answered(m) + dropped >= FRAMES);
+    assert!(all, "{} answered, {dropped} counted of {FRAMES}", site.client.heard(&result("late")).len());
+}
+
+#[test]
 fn the_freshest_frame_wins_where_the_oldest_is_dropped_and_each_loss_is_counted() {
     let mut site = Site::new(&[slow(4)]);
     let config = pipeline_with_ids("live", "slow", "s/frame")

@@ -109,7 +109,7 @@ impl Rules<'_, '_> {
         Some(pipelines)
     }
 
-    fn pipeline(&mut self, raw: &RawPipeline, device: Option<&Device>) -> Option<Pipeline> {
+    pub(super) fn pipeline(&mut self, raw: &RawPipeline, device: Option<&Device>) -> Option<Pipeline> {
         let name = raw.name.given().and_then(|name| match topic::level_fault(name.get_ref()) {
             None => Some(name.get_ref().clone()),
             Some(fault) => {
