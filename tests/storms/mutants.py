@@ -9,6 +9,7 @@ one whose place is not in the source any more. Prints the table of docs/reliabil
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -65,9 +66,22 @@ MUTANTS = [
 ]
 
 
-def cargo(*arguments):
+# A test that waits for what the mutant threw away has noticed it too.
+ENDS_WITHIN_S = 900
+
+
+def cargo(*arguments, timeout=None):
+    """Runs it; past its time it ends with all that it has started."""
     environment = dict(os.environ, CARGO_TERM_COLOR="never")
-    return subprocess.run(["cargo", "test", "--release", *arguments], cwd=ROOT, capture_output=True, text=True, env=environment)
+    command = ["cargo", "test", "--release", *arguments]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+                          start_new_session=True) as run:
+        try:
+            out, err = run.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            os.killpg(run.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, run.returncode, out, err)
 
 
 def first_complaint(output):
@@ -89,7 +103,10 @@ def try_mutant(name, file, old, new, test):
         built = cargo("--no-run", *test[: test.index("--")])
         if built.returncode != 0:
             return "BROKEN", built.stderr.strip().splitlines()[-1]
-        tested = cargo(*test)
+        try:
+            tested = cargo(*test, timeout=ENDS_WITHIN_S)
+        except subprocess.TimeoutExpired:
+            return "killed", f"the test does not end within {ENDS_WITHIN_S} s"
         if tested.returncode == 0:
             return "SURVIVED", ""
         return "killed", first_complaint(tested.stdout + tested.stderr)
