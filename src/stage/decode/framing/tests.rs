@@ -279,7 +279,10 @@ fn a_bad_byte_costs_at_most(cases: u64) {
             if lost > 0 && wrong == 0 {
                 assert!(seen.iter().any(|seen| matches!(seen, Seen::Bad(_))), "case {case}: lost in silence");
             }
-            most_lost = most_lost.max(lost);
+            // A wrong frame that the checksum lets pass, by chance, may have the length of two.
+            if wrong == 0 {
+                most_lost = most_lost.max(lost);
+            }
             wrong_frames += wrong;
         }
         // One false frame in 65 536 is the checksum's own bound; a false sync tries it more than once.
