@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::{Exit, Failure, infer};
 use crate::config::Card;
+use crate::config::card::PortSpec;
 use crate::engine::compile::{self, CompileError, Compiled, Order};
 
 /// An ONNX file becomes a model folder: checked, saved for the device, with a card
@@ -134,9 +135,8 @@ fn print_text(compiled: &Compiled, complaints: &[String]) {
     }
     println!("{:<9} {}, {} bytes", "saved", compiled.file.display(), compiled.file_bytes);
     for (file, inputs, bytes) in &compiled.batches {
-        let shapes: Vec<String> =
-            inputs.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape)).collect();
-        println!("{:<9} {}, {bytes} bytes, for {}", "", file.display(), shapes.join(", "));
+        let shapes = PortSpec::shapes_in_words(inputs);
+        println!("{:<9} {}, {bytes} bytes, for {shapes}", "", file.display());
     }
     if let Some(why) = &compiled.kept_as_onnx {
         println!("{:<9} as ONNX, because {why}", "");

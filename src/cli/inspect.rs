@@ -176,11 +176,6 @@ fn batch(size: &Card) -> Result<Batch, ModelError> {
     })
 }
 
-fn shapes_text(inputs: &[PortSpec]) -> String {
-    let shapes = inputs.iter().map(|spec| format!("{} {:?}", spec.name, spec.shape));
-    shapes.collect::<Vec<_>>().join(", ")
-}
-
 fn labels(card: &Card) -> &[String] {
     match &card.output.kind {
         OutputKind::Classification { labels, .. } | OutputKind::MultiLabel { labels, .. } => labels,
@@ -222,7 +217,10 @@ fn print_text(page: &Page, card: Option<&Card>, trial: &Trial) {
     }
     match trial {
         Trial::Runs { inputs, memory, ready_ms, golden, batches } => {
-            println!("runs        yes, ready in {ready_ms:.0} ms, with {}", shapes_text(inputs));
+            println!(
+                "runs        yes, ready in {ready_ms:.0} ms, with {}",
+                PortSpec::shapes_in_words(inputs)
+            );
             match memory {
                 Some(memory) => println!(
                     "memory      about {} at its peak: {} weights (shared), {} intermediates (each worker)",
@@ -244,7 +242,7 @@ fn print_text(page: &Page, card: Option<&Card>, trial: &Trial) {
                 let peak = memory.map_or("not told".to_owned(), |memory| kib(memory.peak_bytes()));
                 println!(
                     "batch       with {}: {}, about {peak} at its peak, {golden_cases} golden case(s) right",
-                    shapes_text(inputs),
+                    PortSpec::shapes_in_words(inputs),
                     file.display()
                 );
             }

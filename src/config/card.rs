@@ -125,6 +125,14 @@ pub struct PortSpec {
     pub shape: Vec<usize>,
 }
 
+impl PortSpec {
+    /// `x [8, 5], h [1, 8]`
+    pub fn shapes_in_words(ports: &[Self]) -> String {
+        let each = ports.iter().map(|port| format!("{} {:?}", port.name, port.shape));
+        each.collect::<Vec<_>>().join(", ")
+    }
+}
+
 /// `[features]`: by what a frame is to the model.
 #[derive(Clone, Debug)]
 pub enum Features {

@@ -46,8 +46,7 @@ impl Config {
     pub fn pipelines_in(text: &str, file: &Path, world: &dyn World) -> Vec<Option<Pipeline>> {
         let mut pipelines = Vec::new();
         let _ = document::read::<RawConfig, ()>(text, file, Some(world), |raw, reader| {
-            let folder = file.parent().unwrap_or(Path::new(""));
-            let mut rules = Rules { folder, file, world, reader };
+            let mut rules = Rules::new(file, world, reader);
             let device = raw.device.table().and_then(|(at, device)| rules.device(device, at));
             if let Field::Given(list) = &raw.pipeline {
                 let one = |raw: &Spanned<RawPipeline>| rules.pipeline(raw.get_ref(), device.as_ref());
@@ -61,7 +60,7 @@ impl Config {
     /// Checks the text of a config that lies at `file`; relative paths in it start at its folder.
     pub fn parse(text: &str, file: &Path, world: &dyn World) -> Result<Self, Complaints> {
         document::read::<RawConfig, _>(text, file, Some(world), |raw, reader| {
-            Rules { folder: file.parent().unwrap_or(Path::new("")), file, world, reader }.config(&raw)
+            Rules::new(file, world, reader).config(&raw)
         })
     }
 }
@@ -82,6 +81,12 @@ struct Rules<'r, 'w> {
     folder: &'r Path,
     world: &'r dyn World,
     reader: &'r mut Reader<'w>,
+}
+
+impl<'r, 'w> Rules<'r, 'w> {
+    fn new(file: &'r Path, world: &'r dyn World, reader: &'r mut Reader<'w>) -> Self {
+        Self { file, folder: file.parent().unwrap_or(Path::new("")), world, reader }
+    }
 }
 
 impl Rules<'_, '_> {

@@ -268,13 +268,13 @@ impl Daemon {
 
         let (stop_stats, stopped) = channel();
         let mut stats_thread = Threads::default();
-        let (source, publish, period) = (shared.clone(), publish_handle.clone(), config.runtime.stats_period);
-        let notices_of_stats = notices.clone();
+        let (source, period) = (shared.clone(), config.runtime.stats_period);
+        let (news, publish) = (notices.clone(), publish_handle.clone());
         stats_thread
             .spawn("stats", move || {
                 while stopped.recv_timeout(period) == Err(RecvTimeoutError::Timeout) {
                     source.next_period();
-                    notices_of_stats.set_stats(observe::stats::stats_json(&source.snapshot()));
+                    news.set_stats(observe::stats::stats_json(&source.snapshot()));
                     publish.wake();
                 }
             })

@@ -63,14 +63,10 @@ impl Opened {
         if !only_another_size || any_size {
             return Ok(self);
         }
-        let shapes = |ports: &[PortSpec]| {
-            let each = ports.iter().map(|port| format!("{} {:?}", port.name, port.shape));
-            each.collect::<Vec<_>>().join(", ")
-        };
         Err(ModelError::NotCompiled {
             folder: card.folder.clone(),
-            given: shapes(given),
-            sizes: sizes.iter().map(|size| shapes(&size.graph.inputs)).collect(),
+            given: PortSpec::shapes_in_words(given),
+            sizes: sizes.iter().map(|size| PortSpec::shapes_in_words(&size.graph.inputs)).collect(),
         })
     }
 

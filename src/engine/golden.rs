@@ -239,8 +239,8 @@ fn same_kind(file: &Path, ours: &Tensor, theirs: &Tensor) -> Result<(), ModelErr
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Worst {
     pub(super) index: usize,
-    /// |ours − theirs| ÷ largest |theirs| (or the least that it is measured against); infinite for what cannot be near: another label, a NaN
-    /// on one side.
+    /// |ours − theirs| ÷ largest |theirs| (or the least that it is measured against); infinite for what
+    /// cannot be near: another label, a NaN on one side.
     pub(super) relative: f64,
 }
 

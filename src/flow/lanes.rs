@@ -283,6 +283,14 @@ mod tests {
         assert_eq!(lanes.take(), Some((0, 'b')));
     }
 
+    /// A worker, until the lanes are closed.
+    fn work(lanes: &Lanes<usize>, taken: &AtomicUsize) {
+        while let Some((lane, _)) = lanes.take() {
+            taken.fetch_add(1, Ordering::Relaxed);
+            lanes.done(lane);
+        }
+    }
+
     #[test]
     fn nothing_stays_while_a_worker_sleeps() {
         const ITEMS: usize = 30_000;
@@ -291,12 +299,7 @@ mod tests {
         let taken = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| {
-                    while let Some((lane, _)) = lanes.take() {
-                        taken.fetch_add(1, Ordering::Relaxed);
-                        lanes.done(lane);
-                    }
-                });
+                scope.spawn(|| work(&lanes, &taken));
             }
             // Bursts of every length up to 16, each awaited: a worker sleeps before the next one comes.
             for burst in 0.. {
@@ -330,12 +333,7 @@ mod tests {
         let taken = AtomicUsize::new(0);
         std::thread::scope(|scope| {
             for _ in 0..4 {
-                scope.spawn(|| {
-                    while let Some((lane, _)) = lanes.take() {
-                        taken.fetch_add(1, Ordering::Relaxed);
-                        lanes.done(lane);
-                    }
-                });
+                scope.spawn(|| work(&lanes, &taken));
             }
             lanes.close();
         });

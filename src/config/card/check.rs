@@ -21,6 +21,11 @@ use crate::config::{Complaint, Complaints};
 /// Largest input of a graph, in elements: 1 GiB of f32, far beyond a board, short of overflow.
 const MAX_ELEMENTS: u64 = 1 << 28;
 
+fn has_few_elements(shape: &[u64]) -> bool {
+    let elements = shape.iter().try_fold(1u64, |product, length| product.checked_mul(*length));
+    elements.is_some_and(|elements| elements <= MAX_ELEMENTS)
+}
+
 impl Card {
     /// Reads and checks `folder/model.toml`.
     pub fn read(folder: &Path) -> Result<Self, Complaints> {
@@ -175,8 +180,7 @@ impl Rules<'_, '_> {
                 self.complain(at, format!("name {:?} stands for an earlier input already", shorten(&name)));
             }
             let lengths: Vec<u64> = shape.get_ref().iter().map(|length| *length.get_ref()).collect();
-            let elements = lengths.iter().try_fold(1u64, |product, length| product.checked_mul(*length));
-            if elements.is_none_or(|elements| elements > MAX_ELEMENTS) {
+            if !has_few_elements(&lengths) {
                 self.complain(
                     shape.span().start,
                     format!("shape {lengths:?} has too many elements; at most {MAX_ELEMENTS} are taken"),
@@ -258,11 +262,7 @@ impl Rules<'_, '_> {
                 whole = false;
                 continue;
             }
-            let few = |shape: &Vec<u64>| {
-                let elements = shape.iter().try_fold(1u64, |product, length| product.checked_mul(*length));
-                elements.is_some_and(|elements| elements <= MAX_ELEMENTS)
-            };
-            if !shapes.iter().all(few) {
+            if !shapes.iter().all(|shape| has_few_elements(shape)) {
                 self.complain(
                     at,
                     format!(
