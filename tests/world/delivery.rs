@@ -206,6 +206,8 @@ fn what_overload_dropped_just_before_a_stop_is_logged_and_counted_as_well() {
         site.client.publish("s/frame", AtLeastOnce, format!(r#"{{"id":"{n}","x":2}}"#));
     }
     site.client.flush();
+    // A late frame is answered: those before it were taken, and two may wait.
+    site.client.wait_for(&result("late"), SOON, |message| frame_id(message) >= 10);
     assert_eq!(daemon.stop(SOON), Some(0), "{}", daemon.log());
     let stats = site.stats("late", |stats| stats["lost"]["queue_drop_oldest"].as_u64() > Some(0));
     let dropped = stats["lost"]["queue_drop_oldest"].as_u64().unwrap() as usize;
