@@ -318,7 +318,7 @@ pub(super) struct Typed {
 impl Typed {
     /// Decluttered: the form that can be saved.
     pub(super) fn decluttered(self) -> Result<TypedModel, ModelError> {
-        step(&self.path, Step::Optimise, || passes::apply(self.model))
+        step(&self.path, Step::Optimise, || passes::to_save(self.model))
     }
 
     /// Rewritten to the fastest operators: what the daemon runs.

@@ -91,6 +91,22 @@ pub(super) fn around(model: &mut TypedModel, id: usize) -> TractResult<()> {
     patch.apply(model)
 }
 
+/// Takes every fence off: a file has no word for one. Whoever reads it puts them up again.
+pub(super) fn take_down(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes().len() {
+        let node = model.node(id);
+        if !node.op_is::<Fence>() {
+            continue;
+        }
+        // Outputs that a fence alone told apart would fall together.
+        let Some(patch) = TypedModelPatch::shunt_one_op(model, node)? else {
+            bail!("output {:?} is another output as well", node.name)
+        };
+        patch.apply(model)?;
+    }
+    model.compact()
+}
+
 /// Whether the chain behind a dequantisation is of elements only, and ends in the type that it came from.
 fn becomes_a_right_table(model: &TypedModel, dequantised: &TypedNode) -> TractResult<bool> {
     let from = model.outlet_fact(dequantised.inputs[0])?.datum_type.unquantized();

@@ -24,6 +24,14 @@ pub(super) fn apply(model: TypedModel) -> TractResult<TypedModel> {
     necessary(model)?.into_decluttered()
 }
 
+/// Runs every pass and takes down what only holds decluttering back: the form for a file. [`optimise`] puts
+/// it up again when the file is read.
+pub(super) fn to_save(model: TypedModel) -> TractResult<TypedModel> {
+    let mut model = apply(model)?;
+    fence::take_down(&mut model)?;
+    Ok(model)
+}
+
 /// Runs every pass and rewrites to the fastest operators; tells the bytes of the weights, which cannot be
 /// seen behind that.
 pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
