@@ -25,6 +25,10 @@ use crate::base::{Clock, Identity, SystemClock};
 /// 20 by default, and none that we know goes beyond some thousands.
 pub const REMEMBERED: usize = 4096;
 
+/// Room of a table for them, in whole at once, so that memory stays what it is after the first frames. A
+/// table in which things come and go doubles when more than half of its room is in use.
+const TABLE: usize = 2 * (REMEMBERED + 1);
+
 /// What is known of a frame that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -72,10 +76,9 @@ impl Identities {
     ) -> Self {
         let mut this = Self {
             next,
-            // In whole at once, so that memory stays what it is after the first frames.
-            by_key: HashMap::with_capacity(REMEMBERED + 1),
+            by_key: HashMap::with_capacity(TABLE),
             order: VecDeque::with_capacity(REMEMBERED + 1),
-            by_pkid: HashMap::with_capacity(REMEMBERED + 1),
+            by_pkid: HashMap::with_capacity(TABLE),
             reuses_pkids: false,
             memory: None,
         };
@@ -210,10 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn what_is_remembered_is_bounded_and_its_tables_never_grow() {
         let mut identities = identities();
-        for i in 0..3 * REMEMBERED as u32 {
+        let room = |identities: &Identities| [identities.by_key.capacity(), identities.by_pkid.capacity()];
+        let at_start = room(&identities);
+        for i in 0..20 * REMEMBERED as u32 {
             identities.identify("t", &i.to_le_bytes(), Some((i % 65_535) as u16 + 1), false);
+            assert!(room(&identities).iter().zip(at_start).all(|(now, first)| *now <= first), "frame {i}");
         }
         assert_eq!(identities.by_key.len(), REMEMBERED);
         assert_eq!(identities.order.len(), REMEMBERED);
