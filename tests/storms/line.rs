@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use super::book::Book;
 use super::peers::Peer;
 use super::proxy::Proxy;
-use super::support::daemon::{Daemon, runtime_directory};
+use super::support::daemon::{Daemon, lineside, runtime_directory};
 use super::support::models::weigh;
 use super::support::mosquitto::{Mosquitto, Setup};
 use super::support::site::{pipeline, pipeline_with_ids, work_folder, write_config};
@@ -141,6 +141,13 @@ impl Line {
         fs::read_dir(outbox).is_ok_and(|files| {
             files.flatten().any(|file| file.path().extension().is_some_and(|extension| extension == "seg"))
         })
+    }
+
+    /// The most memory that the daemon may take, as `lineside check` computes it.
+    pub(crate) fn ceiling_kb(&self) -> u64 {
+        let checked = lineside(&["check", "-c", &self.config.display().to_string(), "--json"]);
+        let checked: Value = serde_json::from_slice(&checked.stdout).expect("`check --json` says JSON");
+        checked["memory_ceiling_bytes"].as_u64().expect("it says a ceiling") / 1024
     }
 
     /// The proxy, in storms that have one.

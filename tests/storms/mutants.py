@@ -8,6 +8,7 @@ under src/; each file is put back. A mutant that its test does not notice ends t
 one whose place is not in the source any more. Prints the table of docs/reliability.md.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -66,6 +67,10 @@ MUTANTS = [
 ]
 
 
+# Figures of the judge that must be 0.
+AGAINST = ["unanswered", "duplicates_with_another_id", "ids_shared_by_two_frames", "errors", "wrong_answers",
+           "answers_to_nothing"]
+
 # A test that waits for what the mutant threw away has noticed it too.
 ENDS_WITHIN_S = 900
 
@@ -85,9 +90,14 @@ def cargo(*arguments, timeout=None):
 
 
 def first_complaint(output):
-    """What the test said first."""
-    for line in output.splitlines():
-        if " RED " in line or "panicked at" in line or line.startswith("error: test"):
+    """What the test said first: of a storm, what the judge holds against it and the storm's own first complaint."""
+    lines = output.splitlines()
+    for at, line in enumerate(lines):
+        if " RED " in line:
+            figures, complaint = json.loads(lines[at + 1]), lines[at + 2].strip()
+            against = [f"{name} {figures[name]}" for name in AGAINST if figures.get(name)]
+            return "; ".join([line.split(":")[0].strip(), *against, *[complaint] * (not complaint.startswith("again:"))])
+        if "panicked at" in line or line.startswith("error: test"):
             return line.strip()
     return "the test run failed"
 
@@ -128,7 +138,7 @@ def main():
         test = mutant[4]
         kind = "storm" if "storms" in test else "unit test"
         print(f"| {mutant[0]} | {kind} `{test[-1]}` | {came} |", flush=True)
-        print(f"  {time.monotonic() - begun:.0f} s: {said[:200]}", file=sys.stderr, flush=True)
+        print(f"  {time.monotonic() - begun:.0f} s: {said[:300]}", file=sys.stderr, flush=True)
     print(f"{len(wanted) - alive} of {len(wanted)} mutants killed")
     sys.exit(1 if alive else 0)
 

@@ -141,7 +141,9 @@ fn restarts(plan: &Plan) -> Outcome {
     for n in 0..restarts {
         away.stand(&mut chance);
         line.broker.restart();
-        away.measure(&line, &format!("persistent restart {n}"), Duration::ZERO);
+        if !away.measure(&line, &format!("persistent restart {n}"), Duration::ZERO) {
+            break;
+        }
     }
     line.sender.rate(0);
     std::thread::sleep(Duration::from_millis(300));
@@ -165,7 +167,9 @@ fn restarts(plan: &Plan) -> Outcome {
             away.complaints.push("the storm's own hearer is not back".into());
         }
         line.proxy().calm();
-        away.measure(&line, &format!("forgetful restart {n}"), Duration::ZERO);
+        if !away.measure(&line, &format!("forgetful restart {n}"), Duration::ZERO) {
+            break;
+        }
     }
     let mut outcome =
         away.outcome(&line, format!("{restarts} restarts with persistence, {restarts} without"));
@@ -198,7 +202,7 @@ fn link_faults(plan: &Plan, name: &'static str, link: Link) -> Outcome {
     let line = Line::start(&plan.line(name, link, most_named));
     let mut away = Away::default();
     line.sender.rate(300);
-    for round in 0..rounds {
+    'storm: for round in 0..rounds {
         let mut kinds = Fault::ALL;
         chance.shuffle(&mut kinds);
         for fault in kinds {
@@ -207,7 +211,9 @@ fn link_faults(plan: &Plan, name: &'static str, link: Link) -> Outcome {
             std::thread::sleep(chance.millis(100..900));
             line.proxy().calm();
             let noticing = noticed_within(fault);
-            away.measure(&line, &format!("{fault:?} in round {round}"), noticing);
+            if !away.measure(&line, &format!("{fault:?} in round {round}"), noticing) {
+                break 'storm;
+            }
         }
     }
     away.outcome(&line, format!("{rounds} × {} kinds of link fault", Fault::ALL.len()))
@@ -283,7 +289,7 @@ fn dropped_by_choice(stats: &Value) -> u64 {
     pipelines.filter_map(|pipeline| pipeline["lost"]["outbox_drop_oldest"].as_u64()).sum()
 }
 
-/// Link faults and broker restarts for minutes: memory must not grow.
+/// Link faults and broker restarts for minutes: memory must not grow, and stays below what `check` says.
 fn soak(plan: &Plan) -> Outcome {
     let mut chance = Chance::new(plan.seed, "soak");
     // Nothing is dropped by choice: the judge would have to know how much.
@@ -308,7 +314,9 @@ fn soak(plan: &Plan) -> Outcome {
             line.proxy().calm();
             noticed_within(fault)
         };
-        away.measure(&line, &format!("soak after {:.0} s", begun.elapsed().as_secs_f32()), noticing);
+        if !away.measure(&line, &format!("soak after {:.0} s", begun.elapsed().as_secs_f32()), noticing) {
+            break;
+        }
         // Good weather for a moment, so that memory is looked at in a state that comes again.
         line.sender.rate(200);
         std::thread::sleep(Duration::from_secs(1));
@@ -316,14 +324,18 @@ fn soak(plan: &Plan) -> Outcome {
     }
     let mut outcome =
         away.outcome(&line, format!("{:.1} minutes of weather", plan.soak.as_secs_f32() / 60.0));
-    // The first third warms up: allocator, buffers, memories of ids.
+    // The first third warms up: an allocator keeps what the worst moment so far took, and no storm begins with
+    // its worst.
     let settled = &samples[samples.len() / 3..];
     let (slope, noise) = slope(settled);
-    let highest = samples.iter().map(|&(_, kb)| kb).fold(0.0, f64::max);
+    let (highest, ceiling) = (line.daemon.memory_kb("VmHWM"), line.ceiling_kb());
     outcome.notes.push(format!(
-        "resident {highest:.0} kB at most, slope {slope:.1} ± {noise:.1} kB/min over {} samples",
+        "resident {highest} kB at most, `check` says {ceiling} kB; slope {slope:.1} ± {noise:.1} kB/min over {} samples",
         settled.len()
     ));
+    if highest > ceiling {
+        outcome.complaints.push(format!("{highest} kB are more than the {ceiling} kB that `check` says"));
+    }
     // Three standard errors, or a page a minute. A short soak still warms up; its slope says nothing.
     let is_long = plan.soak >= Duration::from_secs(5 * 60);
     if is_long && slope > (3.0 * noise).max(4.0) {
@@ -363,7 +375,8 @@ impl Away {
     }
 
     /// Waits until the line lives; it must within `noticing`, the wait that the daemon announced, and 2 s.
-    fn measure(&mut self, line: &Line, what: &str, noticing: Duration) {
+    /// Whether it does at all: a line that stands shows nothing more.
+    fn measure(&mut self, line: &Line, what: &str, noticing: Duration) -> bool {
         let took = line.live_again();
         let log = line.daemon.log();
         let said = announced(&log[self.read..]);
@@ -383,6 +396,7 @@ impl Away {
             }
             None => self.complaints.push(format!("{what}: not live again:\n{log}")),
         }
+        took.is_some()
     }
 
     fn outcome(self, line: &Line, what: String) -> Outcome {
