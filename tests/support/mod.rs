@@ -5,6 +5,7 @@
 
 pub(crate) mod client;
 pub(crate) mod daemon;
+pub(crate) mod leaving;
 pub(crate) mod models;
 pub(crate) mod mosquitto;
 pub(crate) mod onnx;

@@ -1,14 +1,19 @@
 //! MQTT 5 with Debian's mosquitto and its own command-line clients: what it adds is honoured, and the
 //! promise holds as under 3.1.1.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rumqttc::QoS::AtLeastOnce;
 use serde_json::Value;
 
+use crate::support::daemon::Daemon;
+use crate::support::leaving::Leaving;
 use crate::support::models::{slow, weigh, weighed};
-use crate::support::site::{Site, error, pipeline, pipeline_with_ids, result, value, write_config};
+use crate::support::site::{
+    Site, error, pipeline, pipeline_with_ids, result, value, work_folder, write_config,
+};
 use crate::support::{SOON, eventually};
 
 /// The usual configuration with `protocol = "5"`.
@@ -119,7 +124,7 @@ fn two_daemons_with_one_client_id_say_so_back_off_and_lose_nothing() {
     let text = std::fs::read_to_string(&config).unwrap();
     let twin = site.folder.path().join("twin.toml");
     std::fs::write(&twin, text.replace("/outbox\"", "/twin-outbox\"")).unwrap();
-    let second = crate::support::daemon::Daemon::spawn(&twin);
+    let second = Daemon::spawn(&twin);
     for daemon in [&first, &second] {
         // Some brokers say why in a DISCONNECT, others just close.
         daemon.wait_log(&["connection", "another client", "our client id", "trying again"], SOON);
@@ -131,7 +136,7 @@ fn two_daemons_with_one_client_id_say_so_back_off_and_lose_nothing() {
     site.client.flush();
     let all = site.client.wait_until(&result("scale"), SOON * 2, |messages| {
         let ids = messages.iter().map(|message| message.json()["source"]["frame_id"].to_string());
-        ids.collect::<std::collections::BTreeSet<_>>().len() == 50
+        ids.collect::<BTreeSet<_>>().len() == 50
     });
     assert!(all, "{}\n{}", first.log(), second.log());
     for daemon in [&first, &second] {
@@ -152,4 +157,63 @@ fn a_retained_frame_is_taken_once_and_marked() {
     publish(&site, "s/frame", "[2,0,0]", &[]);
     let fresh = site.client.wait_count(&result("scale"), 2, SOON)[1].json();
     assert_eq!(fresh["source"].get("retained"), None, "{fresh}");
+}
+
+#[test]
+fn a_broker_that_leaves_for_one_reason_after_another_is_told_in_words_and_loses_neither_frame_nor_refusal() {
+    const FRAMES: usize = 1000;
+    const REASONS: [(u8, &str); 5] = [
+        (0x89, "it is busy"),
+        (0x8b, "it is shutting down"),
+        (0x8e, "another client has connected with our client id"),
+        (0x97, "a quota is used up"),
+        (0x98, "its administrator ended the connection"),
+    ];
+    // One frame in five cannot be answered.
+    let is_poison = |n: usize| n.is_multiple_of(5);
+    let poison: [&[u8]; 4] = [b"", b"{", b"[1,2]", b"\xff\xfe"];
+    let frames = (0..FRAMES).map(|n| match n {
+        n if is_poison(n) => poison[n / 5 % poison.len()].to_vec(),
+        n => format!(r#"{{"id":"{n}","a":{n},"b":0,"c":0}}"#).into_bytes(),
+    });
+    let broker = Leaving::start("s/frame", frames.collect(), &REASONS.map(|(code, _)| code), 30);
+    let folder = work_folder(&[weigh()]);
+    let url = format!("url = \"mqtt://127.0.0.1:{}\"\nprotocol = \"5\"", broker.port);
+    let pipeline = pipeline_with_ids("scale", "weigh", "s/frame");
+    let config = write_config(folder.path(), &url, &folder.path().join("models"), &pipeline);
+    let mut daemon = Daemon::spawn(&config);
+    // What waited for longer than a moment went by the disk, and its frame was settled before its answer came.
+    let is_done =
+        || broker.left() == (0, 0) && said_of(&broker).values().map(BTreeSet::len).sum::<usize>() >= FRAMES;
+    let all = eventually(SOON * 3, || is_done().then_some(()));
+    assert!(all.is_some(), "frames and reasons left: {:?}\n{}", broker.left(), daemon.log());
+    assert_eq!(daemon.stop(SOON), Some(0));
+    let log = daemon.log();
+    for connection in ["intake", "publish"] {
+        for (code, words) in REASONS {
+            let said = |line: &str| line.contains(connection) && line.contains(words);
+            assert!(log.lines().any(said), "{connection} connection, {code:#x}:\n{log}");
+        }
+    }
+    let said = said_of(&broker);
+    let (refusals, answers) = (&said[&None], said.keys().flatten());
+    let good: Vec<usize> = (0..FRAMES).filter(|n| !is_poison(*n)).collect();
+    assert_eq!(answers.copied().collect::<Vec<_>>(), good);
+    assert!(good.iter().all(|n| said[&Some(*n)].len() == 1), "one frame, one id: {said:?}");
+    assert_eq!(refusals.len(), FRAMES - good.len(), "each under an id of its own");
+}
+
+/// Ids under which each frame was answered; under `None` those of refusals.
+fn said_of(broker: &Leaving) -> BTreeMap<Option<usize>, BTreeSet<String>> {
+    let mut said: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (topic, payload) in broker.heard() {
+        let Ok(message) = serde_json::from_slice::<Value>(&payload) else { continue };
+        let frame = match topic {
+            topic if topic == result("scale") => message["source"]["frame_id"].as_str(),
+            topic if topic == error("scale") => None,
+            _ => continue,
+        };
+        said.entry(frame.map(|n| n.parse().unwrap())).or_default().insert(message["id"].to_string());
+    }
+    said
 }
