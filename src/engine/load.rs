@@ -336,7 +336,7 @@ impl Typed {
         let least = range::least(&model);
         let mut model = step(&path, Step::Optimise, || passes::necessary(model))?;
         let weights_bytes = model::weights_bytes(&model);
-        step(&path, Step::Optimise, || passes::keep_nan(&mut model))?;
+        step(&path, Step::Optimise, || passes::in_place(&mut model))?;
         planned(path, begun, specs, &outputs, model, Known { weights_bytes, least })
     }
 }

@@ -234,6 +234,15 @@ fn a_recurrent_graph_gets_its_states_wired() {
 }
 
 #[test]
+fn recurrent_layers_agree_with_the_standard_on_extreme_states() {
+    for sample in [sample::lstm(), sample::gru(2)] {
+        let (_place, order) = ordered(&sample);
+        let compiled = compile(&order).unwrap_or_else(|error| panic!("{error}"));
+        assert!(compiled.opinions[1].inputs >= 6, "{:?}", compiled.opinions);
+    }
+}
+
+#[test]
 fn every_batch_size_is_compared_and_has_a_graph_with_its_golden_cases() {
     let (place, mut order) = ordered(&sample::relu_layer());
     order.batches = vec![1, 3];

@@ -6,6 +6,7 @@
 mod fence;
 mod loops;
 mod not_a_number;
+mod shut_gates;
 mod stateless;
 mod univariate_gru;
 mod unmoved;
@@ -13,7 +14,6 @@ mod unmoved;
 use tract_core::internal::bail;
 use tract_core::prelude::{TractResult, TypedModel};
 
-pub(super) use not_a_number::apply as keep_nan;
 pub(super) use stateless::carries_state;
 
 use super::model::weights_bytes;
@@ -39,7 +39,7 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
         let mut model = apply(model)?;
         let weights_bytes = weights_bytes(&model);
         model.optimize()?;
-        keep_nan(&mut model)?;
+        in_place(&mut model)?;
         Ok((model, weights_bytes))
     };
     if !loops::has_one(&model) {
@@ -60,6 +60,13 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
              export it with a batch of another size, or split the graph at this node"
         ),
     }
+}
+
+/// Puts right what operators answer, in the graph as it will run. Comes last: rewrites do not see
+/// through it.
+pub(super) fn in_place(model: &mut TypedModel) -> TractResult<()> {
+    shut_gates::apply(model)?;
+    not_a_number::apply(model)
 }
 
 /// Runs only what a graph needs to give right answers at all; nothing is made faster.

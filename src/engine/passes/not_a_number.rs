@@ -17,14 +17,15 @@ use tract_core::ops::binary::{BinMiniOp, OptBinByScalar, OptBinChain, OptBinUnic
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::gru_cell::GruEpilogue;
 use tract_core::ops::gru_seq::GruSeq;
-use tract_core::ops::lstm_cell::LstmEpilogue;
 use tract_core::ops::math::{Erf, Exp, Ln, Max, Min, Tanh};
 use tract_core::ops::nn::{GeluApproximate, GeluExact, HardSwish, Reduce, Reducer, Sigmoid, Silu, Softmax};
 use tract_core::ops::scan::OptScan;
 use tract_core::tract_data::itertools::Itertools;
 
-/// Wraps what needs it, loops included. Comes last: rewrites do not see through it.
-pub(in crate::engine) fn apply(model: &mut TypedModel) -> TractResult<()> {
+use super::shut_gates;
+
+/// Wraps what needs it, loops included.
+pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
         let node = model.node(id);
         if let Some(scan) = node.op_as::<OptScan>() {
@@ -97,7 +98,7 @@ impl Rule {
         if let Some(op) = op.downcast_ref::<Softmax>() {
             return Some(Self::Along(op.axes.clone()));
         }
-        let cell = op.downcast_ref::<LstmEpilogue>().map(|op| Self::Lstm(op.hidden));
+        let cell = shut_gates::hidden(op).map(Self::Lstm);
         let cell = cell.or_else(|| op.downcast_ref::<GruEpilogue>().map(|op| Self::Gru(op.hidden)));
         cell.or_else(|| op.downcast_ref::<GruSeq>().map(|op| Self::Sequence { backwards: op.chunk < 0 }))
     }
