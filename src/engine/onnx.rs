@@ -141,7 +141,11 @@ pub(super) fn unknown_operators(graph: &GraphProto) -> Vec<String> {
             // tract looks at names only: a standard `Scaler` would be taken for scikit-learn's.
             let known = match node.domain.as_str() {
                 operators::ml::DOMAIN => operators::ml::has(&node.op_type),
-                "" | "ai.onnx" => register.contains_key(&node.op_type) && !operators::ml::has(&node.op_type),
+                "" | "ai.onnx" => {
+                    register.contains_key(&node.op_type)
+                        && !operators::ml::has(&node.op_type)
+                        && !operators::contributed::has(&node.op_type)
+                }
                 _ => register.contains_key(&node.op_type),
             };
             if !known && seen.insert((node.domain.clone(), node.op_type.clone())) {

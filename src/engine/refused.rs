@@ -7,6 +7,8 @@
 
 use tract_onnx::pb::{GraphProto, NodeProto};
 
+use super::operators::contributed;
+
 /// One entry of the table.
 struct Rule {
     operator: &'static str,
@@ -93,7 +95,10 @@ pub(super) fn refusals(graph: &GraphProto) -> Vec<String> {
 fn foreign(node: &NodeProto) -> bool {
     match node.domain.as_str() {
         "" | "ai.onnx" | "ai.onnx.ml" => false,
-        "com.microsoft" => !CONTRIBUTED.contains(&node.op_type.as_str()) && node.op_type != "Attention",
+        "com.microsoft" => {
+            let name = node.op_type.as_str();
+            !CONTRIBUTED.contains(&name) && !contributed::has(name) && name != "Attention"
+        }
         _ => true,
     }
 }
@@ -140,7 +145,7 @@ mod tests {
         assert_eq!(of("my.company", "Relu"), 1);
         assert_eq!(of("com.microsoft", "Attention"), 1);
         assert_eq!(of("com.microsoft", "Pad"), 1);
-        assert_eq!(of("com.microsoft", "FastGelu") + of("ai.onnx", "Relu"), 0);
+        assert_eq!(of("com.microsoft", "FastGelu") + of("com.microsoft", "QGemm") + of("ai.onnx", "Relu"), 0);
     }
 
     #[test]

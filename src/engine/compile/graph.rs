@@ -86,6 +86,7 @@ pub(super) fn is_quantised(proto: &ModelProto) -> bool {
             found |= graph.node.iter().any(|node| {
                 node.op_type.contains("QuantizeLinear")
                     || node.op_type.starts_with("QLinear")
+                    || node.op_type == "QGemm"
                     || node.op_type.ends_with("Integer")
             });
         });

@@ -14,7 +14,9 @@
 mod attention;
 mod bits;
 mod branch;
+pub(super) mod contributed;
 mod elementwise;
+mod gemm;
 mod linear_attention;
 mod literal;
 mod losses;
@@ -64,6 +66,7 @@ const OURS: &[(&str, Builder)] = &[
     ("DequantizeLinear", quantized::dequantize),
     ("Det", elementwise::det),
     ("GRU", recurrent::gru),
+    ("Gemm", gemm::gemm),
     ("GlobalLpPool", patches::global_lp_pool),
     ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
@@ -81,8 +84,15 @@ const OURS: &[(&str, Builder)] = &[
     ("NonMaxSuppression", suppression::non_max_suppression),
     ("OneHot", sets::one_hot),
     ("Pad", moved::pad),
+    ("QGemm", contributed::gemm),
+    ("QLinearAdd", contributed::add),
+    ("QLinearConcat", contributed::concat),
     ("QLinearConv", quantized_conv::conv),
+    ("QLinearGlobalAveragePool", contributed::global_average_pool),
+    ("QLinearLeakyRelu", contributed::leaky_relu),
     ("QLinearMatMul", quantized::matmul),
+    ("QLinearMul", contributed::mul),
+    ("QLinearSigmoid", contributed::sigmoid),
     ("QuantizeLinear", quantized::quantize),
     ("RNN", recurrent::rnn),
     ("ReduceL1", reduce::reduce),

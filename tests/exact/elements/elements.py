@@ -59,6 +59,12 @@ def models():
             node("Flatten", ["g"], ["f"]), node("MatMul", ["f", "w"], ["m"]), node("Add", ["m", "b"], ["l"]), node("Softmax", ["l"], ["y"], axis=1)],
            [constant("k", half(4, 3, 3, 3)), constant("c", half(4)), constant("w", half(4, 5)), constant("b", half(5))],
            {"x": half(2, 3, 8, 8)}, {"y": T.FLOAT16, "l": T.FLOAT16}, 1e-2)
+    for name, dtype, kind in (("f16", np.float16, T.FLOAT16), ("f64", np.float64, T.DOUBLE)):
+        some = lambda *shape: RNG.normal(0, 1, shape).astype(dtype)  # noqa: B023,E731
+        yield (f"{name}-gemm",
+               [node("Gemm", ["x", "w", "b"], ["l"]), node("Gemm", ["l", "v", "c"], ["m"], transB=1, alpha=0.5, beta=2.0), node("Gemm", ["x", "u"], ["y"], transA=1)],
+               [constant("w", some(6, 5)), constant("b", some(5)), constant("v", some(4, 5)), constant("c", some(3, 1)), constant("u", some(3, 2))],
+               {"x": some(3, 6)}, {"l": kind, "m": kind, "y": kind}, 5e-3 if dtype == np.float16 else 1e-12)
     yield ("u8-picture",
            [node("Cast", ["x"], ["f"], to=T.FLOAT), node("Mul", ["f", "s"], ["n"]), node("Conv", ["n", "k"], ["a"]),
             node("QuantizeLinear", ["a", "qs", "qz"], ["y"])],
@@ -107,6 +113,31 @@ def models():
     (dp, cp), (dq, cq) = byte("ar", "a", 0.5, np.uint8(128)), byte("br", "b", 0.25, np.uint8(128))
     halves = [constant("ys", np.float32(0.5)), constant("yz", np.uint8(127))]
     yield ("qdq-add-halves", [*dp, *dq, node("Add", ["ar", "br"], ["s"]), node("QuantizeLinear", ["s", "ys", "yz"], ["y"])], cp + cq + halves, pair, {"y": T.UINT8}, 0)
+    # onnxruntime's own quantised operators; within one step, which of bytes that reach 255 is 1 in 255.
+    us, uz, ss, sz = np.float32(0.0313), np.uint8(117), np.float32(0.0171), np.int8(-9)
+    kinds = [("u8", np.uint8, us, uz, np.float32(0.043), np.uint8(101)), ("i8", np.int8, ss, sz, np.float32(0.0257), np.int8(5))]
+    ours = lambda op, inputs, outputs, **attributes: node(op, inputs, outputs, "com.microsoft", **attributes)  # noqa: E731
+    for kind, dtype, scale, zero, to_scale, to_zero in kinds:
+        q = lambda *names: [f"{one}{part}" for one in names for part in ("", "s", "z")]  # noqa: E731
+        scales = [constant("as", scale), constant("az", zero), constant("bs", np.float32(scale / 3)), constant("bz", dtype(7)),
+                  constant("ys", to_scale), constant("yz", to_zero)]
+        float_out = lambda *names: [node("Cast", [one], [f"{one}-f"], to=T.FLOAT) for one in names]  # noqa: E731
+        yield (f"{kind}-contributed-joined",
+               [ours("QLinearAdd", [*q("a", "b"), "ys", "yz"], ["sum"]), ours("QLinearAdd", [*q("a"), "row", "bs", "bz", "ys", "yz"], ["wide"]),
+                ours("QLinearMul", [*q("a", "b"), "ys", "yz"], ["product"]), ours("QLinearConcat", ["ys", "yz", *q("a", "b")], ["joined"], axis=1),
+                ours("QLinearLeakyRelu", [*q("a"), "ys", "yz"], ["leaky"], alpha=0.1), ours("QLinearSigmoid", [*q("a"), "ps", "pz"], ["p"]),
+                *float_out("sum", "wide", "product", "joined", "leaky", "p")],
+               [*scales, constant("row", numbers(dtype, [40])), constant("ps", np.float32(1 / 256)), constant("pz", dtype(np.iinfo(dtype).min))],
+               {"a": numbers(dtype, [3, 40]), "b": numbers(dtype, [3, 40])},
+               {f"{one}-f": T.FLOAT for one in ("sum", "wide", "product", "joined", "leaky", "p")}, 1.01 / 127 if kind == "i8" else 1.01 / 255)
+        yield (f"{kind}-contributed-pool",
+               [ours("QLinearGlobalAveragePool", [*q("a"), "ms", "yz"], ["mean"]), *float_out("mean")],
+               [*scales, constant("ms", np.float32(scale / 40))], {"a": numbers(dtype, [2, 5, 4, 6])}, {"mean-f": T.FLOAT}, 1.01 / 100)
+        columns = [constant("w", RNG.integers(-63, 64, [7, 20]).astype(np.int8)), constant("ws", RNG.uniform(0.005, 0.02, 7).astype(np.float32)),
+                   constant("wz", np.zeros(7, np.int8)), constant("c", RNG.integers(-900, 900, 7).astype(np.int32)), constant("gs", np.float32(scale * 10))]
+        yield (f"{kind}-contributed-gemm",
+               [ours("QGemm", [*q("a", "w"), "c", "gs", "yz"], ["l"], transB=1), ours("QGemm", [*q("a", "w"), "c"], ["r"], transB=1, alpha=0.5), *float_out("l")],
+               [*scales, *columns], {"a": numbers(dtype, [5, 20])}, {"l-f": T.FLOAT, "r": T.FLOAT}, 1.01 / 100)
     words = np.array([["eisen", "Stahl"], ["", "Blech – verzinkt"], ["Stahl", "ü"]], dtype=object)
     yield ("text-moved", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Flatten", ["t"], ["y"], axis=0)], [], {"x": words}, {"y": T.STRING}, 0)
     yield ("text-encoded",
@@ -127,7 +158,7 @@ def main():
         inputs = [helper.make_tensor_value_info(key, typed(value), value.shape) for key, value in feed.items()]
         made = [helper.make_tensor_value_info(key, kind, None) for key, kind in outputs.items()]
         graph = helper.make_graph(nodes, name, inputs, made, constants)
-        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3), helper.make_opsetid("com.microsoft", 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         onnx.save(model, folder / "model.onnx")
         session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options)
