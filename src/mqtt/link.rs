@@ -142,6 +142,9 @@ pub enum LinkError {
     Protocol(&'static str),
 }
 
+/// The role is asked that often whether an answer is overdue.
+const CHECK_EVERY: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// Waiting for the next attempt.
@@ -162,6 +165,8 @@ struct Up {
     last_sent: Micros,
     last_received: Micros,
     ping_since: Option<Micros>,
+    /// Pings whose PINGRESP has not come.
+    pings: u32,
     /// When the role last looked for answers that are overdue.
     checked: Micros,
 }
@@ -244,7 +249,15 @@ impl<R: Role> Link<R> {
                 up.last_received = now;
                 up.ping_since = None;
                 match incoming {
-                    Incoming::Packet(Packet::PingResp) => Ok(()),
+                    Incoming::Packet(Packet::PingResp) => {
+                        // What it took for a ping was another packet of ours: an acknowledgement with one wrong
+                        // bit, for which it would wait as long as the connection stands.
+                        up.pings = up
+                            .pings
+                            .checked_sub(1)
+                            .ok_or(LinkError::Protocol("an answer to a ping that was never sent"))?;
+                        Ok(())
+                    }
                     Incoming::Packet(Packet::ConnAck(_)) => Err(LinkError::Protocol("a second CONNACK")),
                     other => self.role.received(now, other, out),
                 }
@@ -273,7 +286,8 @@ impl<R: Role> Link<R> {
         if !welcome.retains {
             out.drop_retain();
         }
-        self.phase = Phase::Up(Up { last_sent: now, last_received: now, ping_since: None, checked: now });
+        self.phase =
+            Phase::Up(Up { last_sent: now, last_received: now, ping_since: None, pings: 0, checked: now });
         self.backoff.connected(now);
         self.role.connected(now, welcome, out);
         Ok(())
@@ -323,12 +337,12 @@ impl<R: Role> Link<R> {
                     None => {
                         if ping_at.is_some_and(|at| now >= at) {
                             up.ping_since = Some(now);
+                            up.pings += 1;
                             out.ping();
                         }
                     }
                 }
-                // Patience is counted in tens of seconds: once a second is often enough.
-                if now.since(up.checked) >= Duration::from_secs(1) {
+                if now.since(up.checked) >= CHECK_EVERY {
                     up.checked = now;
                     self.role.check(now)?;
                 }
@@ -344,8 +358,13 @@ impl<R: Role> Link<R> {
             Phase::Down { retry_at } => retry_at,
             Phase::Opening => now + self.connect_timeout,
             Phase::Greeting { since } => since + self.connect_timeout,
-            Phase::Up(Up { ping_since: Some(since), .. }) => since + self.answer_within(),
-            Phase::Up(_) => self.ping_at().unwrap_or(now),
+            Phase::Up(up) => {
+                let silent = match up.ping_since {
+                    Some(since) => since + self.answer_within(),
+                    None => self.ping_at().unwrap_or(now),
+                };
+                if self.role.awaits_answer() { silent.min(up.checked + CHECK_EVERY) } else { silent }
+            }
         };
         at.since(now)
     }

@@ -189,9 +189,16 @@ fn plan_of_a_full_disk(flag: &Path) -> String {
     ["segment_create", "records_write", "records_sync"].map(full).join(";")
 }
 
-/// With every wait between attempts in the log: a reason that repeats is said at `debug` only.
+/// With every wait between attempts in the log (a reason that repeats is said at `debug` only), and an allocator
+/// that gives back what is free: glibc's keeps an arena for each thread, which would hide what the daemon
+/// itself keeps.
 fn spawn(config: &Path, plan: &str) -> Daemon {
-    let environment = [("LINESIDE_LOG", "info,lineside::mqtt=debug"), ("LINESIDE_FAIL_POINT", plan)];
+    let environment = [
+        ("LINESIDE_LOG", "info,lineside::mqtt=debug"),
+        ("LINESIDE_FAIL_POINT", plan),
+        ("MALLOC_ARENA_MAX", "1"),
+        ("MALLOC_TRIM_THRESHOLD_", "131072"),
+    ];
     Daemon::spawn_with(config, &environment)
 }
 

@@ -124,6 +124,19 @@ fn an_idle_link_pings_and_a_silent_broker_is_noticed_within_one_and_a_half_keep_
 }
 
 #[test]
+fn an_answer_to_a_ping_that_was_never_sent_ends_the_connection_and_a_late_one_does_not() {
+    let (mut link, mut out) = up();
+    let answer = |link: &mut Link<Recorder>, at, out: &mut Out| {
+        link.received(secs(at), Incoming::Packet(Packet::PingResp), out)
+    };
+    link.tick(secs(12), &mut out).unwrap();
+    let publish = Incoming::Packet(Packet::Publish(Publish::new("t", "x")));
+    link.received(secs(13), publish, &mut out).unwrap();
+    answer(&mut link, 14, &mut out).unwrap();
+    assert!(matches!(answer(&mut link, 15, &mut out), Err(LinkError::Protocol(_))));
+}
+
+#[test]
 fn a_link_that_only_sends_still_wants_to_hear_from_its_broker() {
     let (mut link, mut out) = up();
     for second in 1..12 {
@@ -184,7 +197,7 @@ fn packets_before_connack_and_a_second_connack_are_protocol_errors() {
 fn a_broker_that_owes_an_answer_is_noticed_within_three_quarters_of_a_keep_alive() {
     let (mut link, mut out) = up();
     link.role.awaits = true;
-    assert_eq!(link.deadline(secs(0)), KEEP_ALIVE / 4);
+    assert_eq!(link.deadline(secs(0)), CHECK_EVERY);
     link.sent(secs(3));
     link.tick(secs(4), &mut out).unwrap();
     assert_eq!(out.split()[..], [0xc0, 0], "PINGREQ");

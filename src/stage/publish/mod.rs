@@ -28,9 +28,12 @@ use crate::outbox::{Entry, Kind, Outbox, Token};
 const PORTION_BYTES: usize = 64 * 1024;
 /// A broker that answers pings but has not acknowledged a message for this long has lost it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
-/// So has one that acknowledges what came later: acknowledgements come in order (MQTT 3.1.1 §4.6). Frames behind
-/// the lost one's wait for it, and soon the whole line.
-const OVERTAKEN_FOR: Duration = Duration::from_secs(5);
+/// So has one that acknowledges what came later: brokers acknowledge in order, and a byte that breaks on its way
+/// can make a message into something that is passed over. Frames behind the lost one's wait for it, and soon
+/// the whole line.
+const OVERTAKEN_FOR: Duration = Duration::from_millis(500);
+/// The same of a broker that has been seen to acknowledge in another order.
+const OVERTAKEN_FOR_WHERE_USUAL: Duration = Duration::from_secs(5);
 /// A message that the broker refused without saying whether the message is at fault goes out again after
 /// this long, and others meanwhile.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -138,6 +141,8 @@ pub struct Outlet {
     last_pkid: u16,
     /// When the newest message was sent that this connection has seen acknowledged.
     acknowledged_up_to: Micros,
+    /// The broker has acknowledged a message after later ones.
+    shuffles: bool,
     /// `stopped` has been acknowledged.
     said_stopped: bool,
     /// Why the broker did not take the last message that it answered; nothing new goes out meanwhile.
@@ -169,6 +174,7 @@ impl Outlet {
             under_way: HashMap::new(),
             last_pkid: 0,
             acknowledged_up_to: Micros(0),
+            shuffles: false,
             said_stopped: false,
             refuses: None,
             refusals_said_at: None,
@@ -286,6 +292,7 @@ impl Outlet {
             log::warn!("the broker acknowledged packet {}, which is not under way", ack.pkid);
             return Ok(());
         };
+        self.shuffles |= sent_at < self.acknowledged_up_to;
         self.acknowledged_up_to = self.acknowledged_up_to.max(sent_at);
         match under_way {
             // The link waits for another moment: what was not taken goes out on the next connection.
@@ -375,7 +382,8 @@ impl Role for Outlet {
     fn check(&mut self, now: Micros) -> Result<(), LinkError> {
         let Some(oldest) = self.under_way.values().map(|(_, sent_at)| *sent_at).min() else { return Ok(()) };
         let waits = now.since(oldest);
-        let is_overtaken = oldest < self.acknowledged_up_to && waits >= OVERTAKEN_FOR;
+        let overtaken_for = if self.shuffles { OVERTAKEN_FOR_WHERE_USUAL } else { OVERTAKEN_FOR };
+        let is_overtaken = oldest < self.acknowledged_up_to && waits >= overtaken_for;
         if is_overtaken || waits >= ACKNOWLEDGED_WITHIN {
             return Err(LinkError::Unanswered { what: "a publication", secs: waits.as_secs() });
         }
@@ -726,6 +734,25 @@ mod tests {
         bench.connect();
         assert!(bench.sent()[0].1.contains("lost on its way"));
         assert!(bench.outlet.check(soon).is_ok());
+    }
+
+    #[test]
+    fn a_broker_that_acknowledges_in_another_order_is_given_its_time() {
+        let mut bench = bench();
+        bench.connect();
+        let send = |bench: &mut Bench| {
+            bench.now = bench.now + Duration::from_millis(1);
+            bench.queue("x", Qos::AtLeastOnce);
+            bench.sent()[0].0
+        };
+        let (first, second) = (send(&mut bench), send(&mut bench));
+        bench.acknowledge(second);
+        bench.acknowledge(first);
+        let sent_at = bench.now;
+        let (_late, later) = (send(&mut bench), send(&mut bench));
+        bench.acknowledge(later);
+        assert!(bench.outlet.check(sent_at + OVERTAKEN_FOR * 2).is_ok());
+        assert!(bench.outlet.check(bench.now + OVERTAKEN_FOR_WHERE_USUAL).is_err());
     }
 
     #[test]
