@@ -1,9 +1,9 @@
 //! The whole wiring on one page: config and models in, threads started, a stop in order.
 //!
-//! Threads: `intake` and `publish` (one broker connection each), `port-N`, `worker-N`, `stats`, `http`,
-//! `watchdog`. What
-//! joins them: lanes (frames), outbox (predictions), ledger (acknowledgements). Every frame walks
-//! [`way`]; nothing else knows all stages.
+//! Threads: `intake` and `publish` (one broker connection each), `ports` (those whose bytes may wait a
+//! moment) and `port-N` (each of the others: Modbus measures silences), `worker-N`, `stats`, `http`,
+//! `watchdog`. What joins them: lanes (frames), outbox (predictions), ledger (acknowledgements). Every
+//! frame walks [`way`]; nothing else knows all stages.
 //!
 //! Promise: at a stop, sources end first, then workers drain, then the outbox, then acknowledgements;
 //! whoever misses the deadline is named. What was not settled stays with the broker.
@@ -255,15 +255,26 @@ impl Daemon {
             Threads::default()
         };
 
+        let sources: Vec<_> = ports
+            .into_iter()
+            .zip(writes)
+            .zip(bells)
+            .zip(&port_handles)
+            .map(|(((port, writes), bell), handle)| {
+                let talk = port.talk(writes);
+                let (intake, handle) = (shared.intake.clone(), handle.clone());
+                SerialSource::new(port.settings, talk, intake, port.counters, handle, bell)
+            })
+            .collect();
         let mut port_threads = Threads::default();
-        for (index, (((port, writes), bell), handle)) in
-            ports.into_iter().zip(writes).zip(bells).zip(&port_handles).enumerate()
-        {
-            let talk = port.talk(writes);
-            let (settings, counters) = (port.settings, port.counters);
-            let source =
-                SerialSource::new(settings, talk, shared.intake.clone(), counters, handle.clone(), bell);
-            port_threads.spawn(format!("port-{index}"), move || source.run()).map_err(BootError::Thread)?;
+        let (patient, punctual): (Vec<_>, Vec<_>) = sources.into_iter().partition(SerialSource::is_patient);
+        for (index, source) in punctual.into_iter().enumerate() {
+            port_threads
+                .spawn(format!("port-{index}"), move || serial::serve(vec![source]))
+                .map_err(BootError::Thread)?;
+        }
+        if !patient.is_empty() {
+            port_threads.spawn("ports", move || serial::serve(patient)).map_err(BootError::Thread)?;
         }
 
         let (stop_stats, stopped) = channel();

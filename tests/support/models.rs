@@ -250,7 +250,7 @@ pub(crate) fn lookup() -> Model {
 }
 
 /// `y = x`, after `products` multiplications of 1024 × 1024 matrices: 20 to 100 ms each on one core. It
-/// is there to be late. Powers of two keep every sum exact.
+/// is there to be late. Powers of two keep every sum exact. No answer to 0, which it divides by.
 pub(crate) fn slow(products: usize) -> Model {
     const SIDE: usize = 1024;
     let regression =

@@ -169,6 +169,13 @@ impl Tty {
         Ok(tcflush(&self.file, QueueSelector::IFlush)?)
     }
 
+    /// Before it is closed after a failure: forgets what still waits to be written, for which some drivers
+    /// hold up whoever closes them for half a minute.
+    pub fn abandon(&self) {
+        // A device that is gone has forgotten it.
+        let _ = tcflush(&self.file, QueueSelector::OFlush);
+    }
+
     /// The file behind it, to read, write and wait for.
     pub fn file(&self) -> &File {
         &self.file
