@@ -8,8 +8,7 @@ use std::fs;
 use std::io::{self, BufWriter};
 use std::path::{Path, PathBuf};
 
-use image::ExtendedColorType;
-use image::codecs::jpeg::JpegEncoder;
+use jpeg_encoder::{ColorType, Encoder, EncodingError};
 
 use super::font;
 use super::judge::Answer;
@@ -49,7 +48,7 @@ pub enum SaveError {
         /// The picture.
         path: PathBuf,
         /// Why.
-        source: image::ImageError,
+        source: EncodingError,
     },
 }
 
@@ -65,13 +64,9 @@ pub fn save(folder: &Path, seed: u64, answer: &Answer) -> Result<(), SaveError> 
     let canvas = draw(&part.picture, part.region, answer);
     let path = folder.join(file_name(seed, answer));
     let write = || {
-        let file = BufWriter::new(fs::File::create(&path).map_err(image::ImageError::IoError)?);
-        JpegEncoder::new_with_quality(file, JPEG_QUALITY).encode(
-            &canvas.pixels,
-            canvas.width as u32,
-            canvas.height as u32,
-            ExtendedColorType::Rgb8,
-        )
+        let file = BufWriter::new(fs::File::create(&path)?);
+        let (width, height) = (canvas.width as u16, canvas.height as u16);
+        Encoder::new(file, JPEG_QUALITY).encode(&canvas.pixels, width, height, ColorType::Rgb)
     };
     write().map_err(|source| SaveError::Write { path: path.clone(), source })
 }

@@ -11,10 +11,9 @@
 
 use std::io::Cursor;
 
-use ::image::codecs::png::PngDecoder;
-use ::image::metadata::Orientation;
-use ::image::{ColorType, DynamicImage, GrayImage, ImageDecoder, Limits, RgbImage};
+use png::{Decoder, DecodingError, Limits, Transformations};
 
+use super::orientation::Orientation;
 use super::{DecodeError, jpeg};
 use crate::base::Image;
 
@@ -22,8 +21,8 @@ const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 // Every JPEG begins with SOI and the first byte of a second marker.
 const JPEG_SIGNATURE: &[u8] = b"\xff\xd8\xff";
 // A PNG's largest pixel is 4 × 16 bits; beside it the decoder keeps rows, profiles and texts.
-const PNG_BYTES_A_PIXEL: u64 = 8;
-const PNG_BYTES_BESIDE: u64 = 4 << 20;
+const PNG_BYTES_A_PIXEL: usize = 8;
+const PNG_BYTES_BESIDE: usize = 4 << 20;
 
 /// Unpacks a JPEG or PNG of at most `max_pixels`.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, DecodeError> {
@@ -34,8 +33,10 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Image, DecodeError
     } else {
         return Err(unknown(bytes));
     };
-    let orientation = exif.and_then(|exif| Orientation::from_exif_chunk(&exif));
-    Ok(upright(image, orientation.unwrap_or(Orientation::NoTransforms)))
+    Ok(match exif.and_then(|exif| Orientation::read(&exif)) {
+        Some(orientation) => orientation.upright(image),
+        None => image,
+    })
 }
 
 fn unknown(bytes: &[u8]) -> DecodeError {
@@ -59,25 +60,22 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<(Image, Option<Vec<u8>>), Decode
     if pixels > max_pixels {
         return Err(DecodeError::ImageTooLarge { width: width.into(), height: height.into(), max_pixels });
     }
-    let mut limits = Limits::no_limits();
-    limits.max_image_width = Some(width);
-    limits.max_image_height = Some(height);
-    limits.max_alloc = Some(pixels * PNG_BYTES_A_PIXEL + PNG_BYTES_BESIDE);
-    let mut decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)
-        .map_err(|error| malformed_png(error.to_string()))?;
-    // An unreadable EXIF block says nothing about the pixels.
-    let exif = decoder.exif_metadata().ok().flatten();
-    let colour = decoder.color_type();
-    let size = usize::try_from(decoder.total_bytes()).map_err(|error| malformed_png(error.to_string()))?;
+    let unpacked = |error: DecodingError| malformed_png(error.to_string());
+    let pixels = usize::try_from(pixels).unwrap_or(usize::MAX);
+    let bytes_at_most = pixels.saturating_mul(PNG_BYTES_A_PIXEL).saturating_add(PNG_BYTES_BESIDE);
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), Limits { bytes: bytes_at_most });
+    decoder.set_transformations(Transformations::EXPAND | Transformations::STRIP_16);
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    let mut reader = decoder.read_info().map_err(unpacked)?;
+    let exif = reader.info().exif_metadata.as_ref().map(|exif| exif.to_vec());
+    let size = reader.output_buffer_size().ok_or_else(|| malformed_png("its rows are too long"))?;
     let mut raw = vec![0; size];
-    decoder.read_image(&mut raw).map_err(|error| malformed_png(error.to_string()))?;
-    if matches!(colour, ColorType::L16 | ColorType::La16 | ColorType::Rgb16 | ColorType::Rgba16) {
-        raw = raw.chunks_exact(2).map(|pair| (u16::from_ne_bytes([pair[0], pair[1]]) >> 8) as u8).collect();
-    }
-    let (channels, pixels) = match colour.channel_count() {
+    reader.next_frame(&mut raw).map_err(unpacked)?;
+    let (channels, pixels) = match reader.output_color_type().0.samples() {
         2 => (1, opaque::<2>(&raw)?),
         4 => (3, opaque::<4>(&raw)?),
-        channels => (usize::from(channels), raw),
+        channels => (channels, raw),
     };
     Ok((Image { width: width as usize, height: height as usize, channels, pixels }, exif))
 }
@@ -114,21 +112,4 @@ fn png_outline(bytes: &[u8]) -> Result<(u32, u32), DecodeError> {
         }
         at = next;
     }
-}
-
-/// Turns and mirrors as EXIF asks for.
-fn upright(image: Image, orientation: Orientation) -> Image {
-    if orientation == Orientation::NoTransforms {
-        return image;
-    }
-    const FITS: &str = "a decoded picture has width × height × channels bytes, and sides below 2^32";
-    let Image { width, height, channels, pixels } = image;
-    let (width, height) = (width as u32, height as u32);
-    let mut turned = match channels {
-        1 => DynamicImage::ImageLuma8(GrayImage::from_raw(width, height, pixels).expect(FITS)),
-        _ => DynamicImage::ImageRgb8(RgbImage::from_raw(width, height, pixels).expect(FITS)),
-    };
-    turned.apply_orientation(orientation);
-    let (width, height) = (turned.width() as usize, turned.height() as usize);
-    Image { width, height, channels, pixels: turned.into_bytes() }
 }

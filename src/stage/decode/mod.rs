@@ -13,6 +13,7 @@ pub mod framing;
 mod image;
 mod jpeg;
 mod json;
+mod orientation;
 mod packet;
 mod raw;
 mod time;
