@@ -95,15 +95,6 @@ impl<T: Talk> SerialSource<T> {
         !self.talk.patience().is_zero()
     }
 
-    /// Whether it was asked to end; then it has.
-    pub(super) fn is_over(&self) -> bool {
-        let over = self.bell.is_stopping();
-        if over {
-            self.desk.counters.up.store(0, Ordering::Relaxed);
-        }
-        over
-    }
-
     pub(super) fn bell(&self) -> &Bell {
         &self.bell
     }
@@ -229,6 +220,12 @@ impl<T: Talk> SerialSource<T> {
     fn note_stall(&self, now: Micros) {
         let stalled = self.health.is_stalled(now);
         self.desk.counters.stalled.store(u64::from(stalled), Ordering::Relaxed);
+    }
+}
+
+impl<T> Drop for SerialSource<T> {
+    fn drop(&mut self) {
+        self.desk.counters.up.store(0, Ordering::Relaxed);
     }
 }
 

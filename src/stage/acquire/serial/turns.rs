@@ -16,7 +16,7 @@ use crate::base::{Clock, Micros, SystemClock};
 /// Serves `ports` until the handle of each has ended it.
 pub fn serve<T: Talk>(mut ports: Vec<SerialSource<T>>) {
     loop {
-        ports.retain(|port| !port.is_over());
+        ports.retain(|port| !port.bell().is_stopping());
         if ports.is_empty() {
             return;
         }
