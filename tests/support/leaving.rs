@@ -49,7 +49,7 @@ impl Leaving {
             owed: BTreeMap::new(),
             last_pkid: 0,
             heard: Vec::new(),
-            leaves_with: [codes.to_vec().into_iter(), codes.to_vec().into_iter()],
+            leaves_with: [Vec::from(codes).into_iter(), Vec::from(codes).into_iter()],
         }));
         let accepting = inner.clone();
         std::thread::spawn(move || {
@@ -135,21 +135,25 @@ fn serve(mut stream: TcpStream, inner: &Mutex<Inner>, packets: usize) -> Option<
                 _ => {}
             }
         }
-        while brings_frames {
-            let next = {
-                let mut inner = lock(inner);
-                if inner.owed.len() >= WINDOW {
-                    break;
-                }
-                let Some(frame) = inner.frames.next() else { break };
-                inner.last_pkid += 1;
-                let pkid = inner.last_pkid;
-                inner.owed.insert(pkid, frame.clone());
-                (pkid, frame)
-            };
-            send(&mut stream, inner, next.0, next.1, false)?;
+        if brings_frames {
+            while let Some((pkid, frame)) = next(inner) {
+                send(&mut stream, inner, pkid, frame, false)?;
+            }
         }
     }
+}
+
+/// The next frame, with its packet id, while the window has room.
+fn next(inner: &Mutex<Inner>) -> Option<(u16, Vec<u8>)> {
+    let mut inner = lock(inner);
+    if inner.owed.len() >= WINDOW {
+        return None;
+    }
+    let frame = inner.frames.next()?;
+    inner.last_pkid += 1;
+    let pkid = inner.last_pkid;
+    inner.owed.insert(pkid, frame.clone());
+    Some((pkid, frame))
 }
 
 fn send(stream: &mut TcpStream, inner: &Mutex<Inner>, pkid: u16, frame: Vec<u8>, dup: bool) -> Option<()> {
