@@ -94,7 +94,7 @@ impl Verified {
     }
 
     /// Bytes that were read, or written, elsewhere; `path` is for messages.
-    pub(super) fn of_bytes(path: PathBuf, bytes: Vec<u8>, begun: Instant) -> Self {
+    pub fn of_bytes(path: PathBuf, bytes: Vec<u8>, begun: Instant) -> Self {
         let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
         Self { path, bytes, sha256, begun }
     }
