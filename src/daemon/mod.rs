@@ -268,13 +268,15 @@ impl Daemon {
             .collect();
         let mut port_threads = Threads::default();
         let (patient, punctual): (Vec<_>, Vec<_>) = sources.into_iter().partition(SerialSource::is_patient);
+        let mut serve = |thread: String, sources| {
+            let intake = shared.intake.clone();
+            port_threads.spawn(thread, move || serial::serve(sources, &intake)).map_err(BootError::Thread)
+        };
         for (index, source) in punctual.into_iter().enumerate() {
-            port_threads
-                .spawn(format!("port-{index}"), move || serial::serve(vec![source]))
-                .map_err(BootError::Thread)?;
+            serve(format!("port-{index}"), vec![source])?;
         }
         if !patient.is_empty() {
-            port_threads.spawn("ports", move || serial::serve(patient)).map_err(BootError::Thread)?;
+            serve("ports".into(), patient)?;
         }
 
         let (stop_stats, stopped) = channel();

@@ -141,7 +141,7 @@ impl Origins {
         counters: &PipelineCounters,
     ) -> &mut OriginState {
         self.clock += 1;
-        if !self.states.contains_key(name) && self.states.len() >= self.max {
+        if self.states.len() >= self.max && !self.states.contains_key(name) {
             let silent = self.states.iter().min_by_key(|(_, state)| state.last_used);
             if let Some(silent) = silent.map(|(name, _)| name.clone()) {
                 self.states.remove(&silent);

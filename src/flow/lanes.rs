@@ -59,13 +59,24 @@ impl<T> Lane<T> {
         let taken = self.limits.ordered && self.busy;
         !taken && !self.waiting.is_empty()
     }
+
+    /// Beside those who are at work. An ordered lane that is being served needs nobody: its worker takes
+    /// again when it is done.
+    fn workers_needed(&self) -> usize {
+        match self.limits.ordered {
+            true => usize::from(self.may_be_served()),
+            false => self.waiting.len(),
+        }
+    }
 }
 
 struct Inner<T> {
     lanes: Vec<Lane<T>>,
     next: usize,
-    /// Workers that sleep: with none, a push need not wake anybody, which costs a system call.
+    /// Workers that sleep: with none, nobody need be woken, which costs a system call.
     sleeping: usize,
+    /// Those of them that were woken and are on their way.
+    called: usize,
     closed: bool,
 }
 
@@ -95,13 +106,14 @@ impl<T> Lanes<T> {
         let lanes: Vec<_> = limits.into_iter().map(lane).collect();
         Self {
             ordered: lanes.iter().map(|lane| lane.limits.ordered).collect(),
-            inner: Mutex::new(Inner { lanes, next: 0, sleeping: 0, closed: false }),
+            inner: Mutex::new(Inner { lanes, next: 0, sleeping: 0, called: 0, closed: false }),
             work: Condvar::new(),
             on_space: Box::new(on_space),
         }
     }
 
-    /// Adds an item of `bytes` to `lane`; never waits.
+    /// Adds an item of `bytes` to `lane`; never waits, and wakes nobody: [`Lanes::wake`] does, once for
+    /// all that came together.
     pub fn push(&self, lane: usize, item: T, bytes: usize) -> Pushed<T> {
         let mut inner = self.lock();
         if inner.closed {
@@ -121,13 +133,21 @@ impl<T> Lanes<T> {
         }
         lane.waiting.push_back((item, bytes));
         lane.bytes += bytes;
-        // An ordered lane that is being served needs nobody else: its worker takes again when it is done.
-        let wakes = lane.may_be_served() && inner.sleeping > 0;
         drop(inner);
-        if wakes {
+        if dropped.is_empty() { Pushed::Queued } else { Pushed::DroppedOldest(dropped) }
+    }
+
+    /// Wakes as many workers as what was pushed needs. To be called after pushing, before the source
+    /// waits for anything.
+    pub fn wake(&self) {
+        let mut inner = self.lock();
+        let needed: usize = inner.lanes.iter().map(Lane::workers_needed).sum();
+        let called = needed.min(inner.sleeping).saturating_sub(inner.called);
+        inner.called += called;
+        drop(inner);
+        for _ in 0..called {
             self.work.notify_one();
         }
-        if dropped.is_empty() { Pushed::Queued } else { Pushed::DroppedOldest(dropped) }
     }
 
     /// Waits for the next item; `None` once the lanes are closed and empty. Hand the lane back
@@ -156,6 +176,7 @@ impl<T> Lanes<T> {
             inner.sleeping += 1;
             inner = self.work.wait(inner).unwrap_or_else(PoisonError::into_inner);
             inner.sleeping -= 1;
+            inner.called = inner.called.saturating_sub(1);
         }
     }
 
@@ -307,6 +328,7 @@ mod tests {
                 for item in 0..=burst % 16 {
                     lanes.push((burst / 16 + item * 7) % 3, item, 1);
                 }
+                lanes.wake();
                 let begun = std::time::Instant::now();
                 while taken.load(Ordering::Relaxed) < until {
                     if begun.elapsed().as_secs() > 20 {

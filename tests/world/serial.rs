@@ -530,14 +530,79 @@ fn an_adapter_that_is_unplugged_a_hundred_times_leaves_nothing_behind() {
     unplugged(100, Duration::from_secs(10));
 }
 
-/// A counter of the port as `/metrics` has it, while there is no broker to publish `stats`.
-fn frames_taken(http: u16) -> Option<u64> {
+#[test]
+fn an_adapter_that_is_unplugged_in_full_flow_is_heard_again_and_each_frame_taken_is_answered() {
+    let site = Site::new(&[weigh()]);
+    let port = site.folder.path().join("usb-a");
+    let daemon = site.run(&listen("oven", "weigh", &port, &cobs(), "f32le", ""));
+    let flow = flow(site.folder.path(), 20_000);
+    for time in 0..3 {
+        let wire = wire(site.folder.path(), "usb");
+        let mut sensor = sensor(&wire, &cobs());
+        port_stats(&site, &port, |port| port["opens"] == time + 1);
+        sensor.say(&flow);
+        port_stats(&site, &port, |port| port["frames"].as_u64() > Some(1_000 * (time + 1)));
+        drop(wire);
+        port_stats(&site, &port, |port| port["up"] == false);
+    }
+    let frames = port_stats(&site, &port, |_| true)["frames"].clone();
+    let stats = site.stats("oven", |stats| stats["settled"] == frames);
+    assert_eq!(stats["predictions"], frames, "{stats}");
+    assert_eq!(told(&daemon, &["gone (", port.to_str().unwrap()]), 3, "{}", daemon.log());
+}
+
+#[test]
+fn an_adapter_is_unplugged_and_taken_again_while_another_port_has_nowhere_to_put_its_frames() {
+    const FRAMES: u64 = 1_000;
+    let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[weigh()]);
+    let full = wire(site.folder.path(), "press");
+    let usb = wire(site.folder.path(), "usb");
+    let (usb_port, http) = (usb.here.clone(), free_port());
+    let sources = [("press", &full.here), ("oven", &usb_port)]
+        .map(|(name, port)| listen(name, "weigh", port, &cobs(), "f32le", ""));
+    let config = site.configure(&format!("[http]\nlisten = \"127.0.0.1:{http}\"\n{}", sources.concat()));
+    let daemon = Daemon::spawn_with(&config, &[("LINESIDE_FAIL_POINT", "records_sync=sleep:250")]);
+    for port in [&full.here, &usb_port] {
+        daemon.wait_log(&["open", port.to_str().unwrap()], SOON);
+    }
+    let metric = |name: &str, port: &Path| port_metric(http, name, port);
+    let becomes = |name: &str, port: &Path, wanted: u64| {
+        let there = eventually(SOON, || metric(name, port).filter(|value| *value == wanted));
+        there.unwrap_or_else(|| panic!("{name} of {} is not {wanted}:\n{}", port.display(), daemon.log()));
+    };
+    // Without a broker each answer waits for a slow disk, and so does the worker that made it.
+    site.broker.stop();
+    let mut sensor_of_full = sensor(&full, &cobs());
+    sensor_of_full.say(&flow(site.folder.path(), FRAMES));
+    eventually(SOON, || metric("lineside_port_frames_total", &full.here).filter(|frames| *frames > 200));
+    drop(usb);
+    becomes("lineside_port_up", &usb_port, 0);
+    let usb = wire(site.folder.path(), "usb");
+    becomes("lineside_port_up", &usb_port, 1);
+    let taken = metric("lineside_port_frames_total", &full.here).unwrap();
+    assert!(taken < FRAMES, "the other port was not full: this shows nothing");
+    site.broker.resume();
+    tell(&mut sensor(&usb, &cobs()), &format!("frame {}", hex(&floats([1.0, 2.0, 3.0]))));
+    site.client.wait_for(&result("oven"), SOON, |_| true);
+    site.client.wait_count(&result("press"), FRAMES as usize, SOON);
+}
+
+/// What makes a sensor send `frames` numbered frames without a pause.
+fn flow(folder: &Path, frames: u64) -> String {
+    let body = |n| format!("hex {}\n", hex(&floats([n as f32, 0.0, 0.0])));
+    let file = folder.join("flow");
+    fs::write(&file, (0..frames).map(body).collect::<String>()).unwrap();
+    format!("frames {}", file.display())
+}
+
+/// A number of the port as `/metrics` has it, while there is no broker to publish `stats`.
+fn port_metric(http: u16, name: &str, port: &Path) -> Option<u64> {
     let mut stream = TcpStream::connect(("127.0.0.1", http)).ok()?;
     stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
-    let line = text.lines().find(|line| line.starts_with("lineside_port_frames_total{"))?;
-    line.rsplit(' ').next()?.parse().ok()
+    let wanted = format!("{name}{{port=\"{}\"}} ", port.display());
+    text.lines().find_map(|line| line.strip_prefix(&wanted))?.parse().ok()
 }
 
 /// A burst of numbered frames while the broker is away and the disk is slow; the daemon is killed in the
@@ -553,13 +618,10 @@ fn killed_in_a_burst(durable: bool) -> (u64, u64) {
     let mut daemon = Daemon::spawn_with(&config, &[("LINESIDE_FAIL_POINT", "records_sync=sleep:250")]);
     daemon.wait_log(&["open", wire.here.to_str().unwrap()], SOON);
     site.broker.stop();
-    let burst: Vec<String> =
-        (0..FRAMES).map(|n| format!("hex {}", hex(&floats([n as f32, 0.0, 0.0])))).collect();
-    let file = site.folder.path().join("burst");
-    fs::write(&file, burst.join("\n")).unwrap();
     let mut sensor = sensor(&wire, &cobs());
-    sensor.say(&format!("frames {}", file.display()));
-    let taken = eventually(SOON, || frames_taken(http).filter(|taken| *taken >= 700));
+    sensor.say(&flow(site.folder.path(), FRAMES));
+    let taken = || port_metric(http, "lineside_port_frames_total", &wire.here);
+    let taken = eventually(SOON, || taken().filter(|taken| *taken >= 700));
     let taken = taken.unwrap_or_else(|| panic!("the burst was not read:\n{}", daemon.log()));
     daemon.kill();
     // The port goes with its reader: what had not been read is the kernel's to forget.

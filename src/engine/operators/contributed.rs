@@ -11,14 +11,25 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
+use super::Builder;
 use super::literal::{Built, Inputs, Literal, wrap};
 use super::quantized::range;
 use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
 
+/// Every one of them.
+pub(super) const OPERATORS: &[(&str, Builder)] = &[
+    ("QGemm", gemm),
+    ("QLinearAdd", add),
+    ("QLinearConcat", concat),
+    ("QLinearGlobalAveragePool", global_average_pool),
+    ("QLinearLeakyRelu", leaky_relu),
+    ("QLinearMul", mul),
+    ("QLinearSigmoid", sigmoid),
+];
+
 /// Whether the operator is one of these, which the standard's own domain lacks.
 pub(in crate::engine) fn has(operator: &str) -> bool {
-    ["QLinearAdd", "QLinearMul", "QLinearSigmoid", "QLinearLeakyRelu", "QLinearConcat"].contains(&operator)
-        || ["QLinearGlobalAveragePool", "QGemm"].contains(&operator)
+    OPERATORS.iter().any(|(name, _)| *name == operator)
 }
 
 /// One number at `position`, or `absent`.
@@ -57,11 +68,11 @@ fn quantised(
 #[derive(Debug)]
 struct Pair(&'static str, fn(f64, f64) -> f64);
 
-pub(super) fn add(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn add(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     wrap(context, node, Pair("QLinearAdd", |a, b| a + b))
 }
 
-pub(super) fn mul(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn mul(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     wrap(context, node, Pair("QLinearMul", |a, b| a * b))
 }
 
@@ -92,11 +103,11 @@ enum Each {
     LeakyRelu(f64),
 }
 
-pub(super) fn sigmoid(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn sigmoid(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     wrap(context, node, Each::Sigmoid)
 }
 
-pub(super) fn leaky_relu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn leaky_relu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let alpha = node.get_attr_opt::<f32>("alpha")?.map_or(0.01, f64::from);
     wrap(context, node, Each::LeakyRelu(alpha))
 }
@@ -127,7 +138,7 @@ struct Concat {
     axis: i64,
 }
 
-pub(super) fn concat(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn concat(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let axis = node.get_attr_opt("axis")?.context("an axis is wanted")?;
     wrap(context, node, Concat { axis })
 }
@@ -168,7 +179,7 @@ struct GlobalAveragePool {
     channels_last: bool,
 }
 
-pub(super) fn global_average_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn global_average_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let channels_last = node.get_attr_opt::<i64>("channels_last")?.unwrap_or(0) != 0;
     wrap(context, node, GlobalAveragePool { channels_last })
 }
@@ -206,7 +217,7 @@ struct Gemm {
     transposed: [bool; 2],
 }
 
-pub(super) fn gemm(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+fn gemm(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let flag = |name: &str| -> TractResult<bool> { Ok(node.get_attr_opt::<i64>(name)?.unwrap_or(0) != 0) };
     let alpha = node.get_attr_opt::<f32>("alpha")?.map_or(1.0, f64::from);
     wrap(context, node, Gemm { alpha, transposed: [flag("transA")?, flag("transB")?] })

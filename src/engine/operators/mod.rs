@@ -2,7 +2,7 @@
 //!
 //! A new operator is one file beside this one and one line in [`OURS`]. It registers under its
 //! ONNX name and replaces tract's where there is one; where tract answers some nodes rightly and
-//! faster, the builder hands those back to [`stock`]. `ai.onnx.ml` has a folder of its own (`ml`).
+//! faster, the builder hands those back to [`stock`]. Other domains list their own (`ml`, `contributed`).
 //! Not here: operators that we refuse (`refused`).
 //!
 //! | file | holds |
@@ -47,7 +47,7 @@ use literal::Built;
 
 type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
 
-/// Every operator of ours.
+/// Every operator of ours in the standard's own domain.
 const OURS: &[(&str, Builder)] = &[
     ("AffineGrid", sampled::affine_grid),
     ("Attention", attention::attention),
@@ -84,15 +84,8 @@ const OURS: &[(&str, Builder)] = &[
     ("NonMaxSuppression", suppression::non_max_suppression),
     ("OneHot", sets::one_hot),
     ("Pad", moved::pad),
-    ("QGemm", contributed::gemm),
-    ("QLinearAdd", contributed::add),
-    ("QLinearConcat", contributed::concat),
     ("QLinearConv", quantized_conv::conv),
-    ("QLinearGlobalAveragePool", contributed::global_average_pool),
-    ("QLinearLeakyRelu", contributed::leaky_relu),
     ("QLinearMatMul", quantized::matmul),
-    ("QLinearMul", contributed::mul),
-    ("QLinearSigmoid", contributed::sigmoid),
     ("QuantizeLinear", quantized::quantize),
     ("RNN", recurrent::rnn),
     ("ReduceL1", reduce::reduce),
@@ -126,7 +119,7 @@ pub(super) fn framework() -> Onnx {
         .with_ignore_output_shapes(true)
         .with_ignore_output_types(true);
     ml::register(&mut onnx.op_register);
-    for (name, builder) in OURS {
+    for (name, builder) in OURS.iter().chain(contributed::OPERATORS) {
         onnx.op_register.insert(name, *builder);
     }
     onnx

@@ -67,7 +67,8 @@ impl Intake {
         self.counters[pipeline].redelivered.bump();
     }
 
-    /// Queues the arrival. `Some`: there is no room and the source is to wait and try again.
+    /// Queues the arrival; [`Intake::wake`] tells the workers. `Some`: there is no room and the source is
+    /// to wait and try again.
     pub fn push(&self, pipeline: usize, arrival: Arrival) -> Option<Arrival> {
         let bytes = arrival.frame.payload.len() + OVERHEAD_BYTES;
         match self.lanes.push(pipeline, arrival, bytes) {
@@ -90,6 +91,11 @@ impl Intake {
             }
             Pushed::Full(arrival) => Some(arrival),
         }
+    }
+
+    /// Tells the workers of what was queued. To be called before the source waits for anything.
+    pub fn wake(&self) {
+        self.lanes.wake();
     }
 
     fn drop_by_choice(&self, pipeline: usize, arrival: Arrival, reason: Reason) {

@@ -289,16 +289,21 @@ impl MqttSource {
                 self.held.push_back((route.pipeline, waits));
             }
         }
+        self.intake.wake();
     }
 
     /// What waits for room goes first.
     fn push_held(&mut self) {
+        if self.held.is_empty() {
+            return;
+        }
         while let Some((pipeline, arrival)) = self.held.pop_front() {
             if let Some(waits) = self.intake.push(pipeline, arrival) {
                 self.held.push_front((pipeline, waits));
                 break;
             }
         }
+        self.intake.wake();
     }
 
     /// A broker sends the retained frame at each SUBSCRIBE: the same one is answered once.

@@ -54,11 +54,12 @@ impl Port {
     fn tensor(&self, values: impl Iterator<Item = f64>) -> Tensor {
         let data = if self.element == Element::F64 {
             let mut data = Vec::with_capacity(self.len);
-            data.extend(values);
+            values.for_each(|value| data.push(value));
             Data::F64(data)
         } else {
+            // Each, and not `extend`: windows come from nested iterators, which are quick from within.
             let mut data = Vec::with_capacity(self.len);
-            data.extend(values.map(|value| value as f32));
+            values.for_each(|value| data.push(value as f32));
             Data::F32(data)
         };
         Tensor { shape: self.shape.clone(), data }
@@ -192,8 +193,11 @@ impl Featurizer {
                 state.last = Some(at);
                 let width = row.width();
                 let mut features = Vec::with_capacity(due);
-                for (observed, scaled) in observed.chunks_exact(width).zip(scaled.chunks_exact(width)) {
-                    if ring.push(scaled) {
+                let mut taken = 0;
+                while taken < count {
+                    let (more, is_due) = ring.take(&scaled[taken * width..]);
+                    taken += more;
+                    if is_due {
                         let input = match layout {
                             WindowLayout::Nct => {
                                 let ring = &*ring;
@@ -204,7 +208,8 @@ impl Featurizer {
                                 port.tensor(ring.rows().flatten().copied())
                             }
                         };
-                        features.push(Features { input, observed: observed.to_vec() });
+                        let observed = observed[(taken - 1) * width..taken * width].to_vec();
+                        features.push(Features { input, observed });
                     }
                 }
                 Ok(Pushed { features, gap })

@@ -36,21 +36,23 @@ impl Ring {
         if rows < self.wanted { 0 } else { 1 + (rows - self.wanted) / self.stride }
     }
 
-    /// Takes one row of `channels` values. True when a window is due with it.
-    pub(super) fn push(&mut self, row: &[f64]) -> bool {
+    /// Takes rows of `channels` values each, as many as it can before a window is due or its end is
+    /// reached. How many it took, and whether a window is due with the last of them.
+    pub(super) fn take(&mut self, rows: &[f64]) -> (usize, bool) {
         // A window of an origin that is silent, or only ever wrong, costs nothing.
         if self.values.is_empty() {
             self.values.resize(self.samples * self.channels, 0.0);
         }
-        let start = self.next * self.channels;
-        self.values[start..start + self.channels].copy_from_slice(&row[..self.channels]);
-        self.next = (self.next + 1) % self.samples;
-        self.wanted -= 1;
-        if self.wanted > 0 {
-            return false;
+        let taken = (rows.len() / self.channels).min(self.wanted).min(self.samples - self.next);
+        let (start, len) = (self.next * self.channels, taken * self.channels);
+        self.values[start..start + len].copy_from_slice(&rows[..len]);
+        self.next = (self.next + taken) % self.samples;
+        self.wanted -= taken;
+        let is_due = self.wanted == 0;
+        if is_due {
+            self.wanted = self.stride;
         }
-        self.wanted = self.stride;
-        true
+        (taken, is_due)
     }
 
     /// The rows of a window, oldest first. Only of meaning when one is due.
@@ -65,13 +67,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn windows(ring: &mut Ring, samples: &[f64]) -> Vec<Vec<f64>> {
-        samples
-            .chunks_exact(ring.channels)
-            .filter_map(
-                |row| if ring.push(row) { Some(ring.rows().flatten().copied().collect()) } else { None },
-            )
-            .collect()
+    fn windows(ring: &mut Ring, mut samples: &[f64]) -> Vec<Vec<f64>> {
+        let mut windows = Vec::new();
+        while !samples.is_empty() {
+            let (taken, is_due) = ring.take(samples);
+            samples = &samples[taken * ring.channels..];
+            windows.extend(is_due.then(|| ring.rows().flatten().copied().collect()));
+        }
+        windows
     }
 
     #[test]

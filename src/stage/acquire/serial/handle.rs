@@ -103,7 +103,7 @@ impl Bell {
     pub(super) fn outgoing(&self, out: &mut Vec<u8>) {
         let mut outgoing = self.shared.outgoing.lock().unwrap_or_else(PoisonError::into_inner);
         outgoing.bytes = 0;
-        for message in outgoing.messages.drain(..) {
+        while let Some(message) = outgoing.messages.pop_front() {
             out.extend_from_slice(&message);
         }
     }

@@ -115,24 +115,11 @@ impl<T: Talk> SerialSource<T> {
         {
             self.state = self.open(now);
         }
-        let open = match &mut self.state {
-            State::Open(open) => open,
-            State::Away { again_at } => {
-                let until = *again_at;
-                // An absent port has been told of; that nothing comes from it needs no word.
-                self.note_stall(now);
-                return Wait { interest: None, until };
-            }
+        self.look(now);
+        let (look_at, read_at) = match &self.state {
+            State::Open(open) => (open.look_at, open.read_at),
+            State::Away { again_at } => return Wait { interest: None, until: *again_at },
         };
-        let is_time_to_look = now >= open.look_at;
-        if is_time_to_look {
-            open.look_at = now + LOOK_EVERY;
-            self.health.line(&self.desk.counters, open.tty.line_counts());
-        }
-        let (look_at, read_at) = (open.look_at, open.read_at);
-        if is_time_to_look {
-            self.look(now);
-        }
         let (talk, desk) = (&mut self.talk, &mut self.desk);
         let due = talk.pump(now, &mut self.out, &mut |heard| desk.take(now, heard)).unwrap_or(look_at);
         self.bell.outgoing(&mut self.out);
@@ -143,7 +130,7 @@ impl<T: Talk> SerialSource<T> {
         // A rest is short, and the read after it sees what happened meanwhile. A port that must not be
         // read for longer is still watched for its end.
         let interest = (!rests || !interest.is_empty()).then_some(interest);
-        Wait { interest, until: due.min(look_at).min(if rests { read_at } else { look_at }) }
+        Wait { interest, until: due.min(if rests { read_at } else { look_at }) }
     }
 
     /// After the wait: `port` and `bell` are what came of it.
@@ -210,16 +197,20 @@ impl<T: Talk> SerialSource<T> {
         State::Open(Open { tty, pace, read_at: now, look_at: now })
     }
 
+    /// An absent port has been told of; that nothing comes from it needs no word.
     fn look(&mut self, now: Micros) {
-        for remark in self.health.look(now, &self.desk.counters) {
-            log::log!(remark.level, "{}", remark.words);
+        let (health, counters) = (&mut self.health, &self.desk.counters);
+        if let State::Open(open) = &mut self.state {
+            if now < open.look_at {
+                return;
+            }
+            open.look_at = now + LOOK_EVERY;
+            health.line(counters, open.tty.line_counts());
+            for remark in health.look(now, counters) {
+                log::log!(remark.level, "{}", remark.words);
+            }
         }
-        self.note_stall(now);
-    }
-
-    fn note_stall(&self, now: Micros) {
-        let stalled = self.health.is_stalled(now);
-        self.desk.counters.stalled.store(u64::from(stalled), Ordering::Relaxed);
+        counters.stalled.store(u64::from(health.is_stalled(now)), Ordering::Relaxed);
     }
 }
 

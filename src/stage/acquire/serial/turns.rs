@@ -9,18 +9,20 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::super::Intake;
 use super::Talk;
 use super::source::{SerialSource, Wait};
 use crate::base::{Clock, Micros, SystemClock};
 
-/// Serves `ports` until the handle of each has ended it.
-pub fn serve<T: Talk>(mut ports: Vec<SerialSource<T>>) {
+/// Serves `ports`, which put their frames into `intake`, until the handle of each has ended it.
+pub fn serve<T: Talk>(mut ports: Vec<SerialSource<T>>, intake: &Intake) {
     loop {
         ports.retain(|port| !port.bell().is_stopping());
         if ports.is_empty() {
-            return;
+            return; // closing the lanes wakes whom the last frames need
         }
         let waits: Vec<Wait> = ports.iter_mut().map(SerialSource::prepare).collect();
+        intake.wake(); // once for the frames of all ports
         match wait(&ports, &waits) {
             Ok(ready) => {
                 for ((port, wait), [tty, bell]) in ports.iter_mut().zip(waits).zip(ready) {
