@@ -64,14 +64,15 @@ impl Back {
 pub struct Origin {
     /// The concrete MQTT topic, or the port's path.
     pub name: Arc<str>,
-    /// Named topic levels with their values, `("camera", "left")`, in topic order.
-    pub levels: Vec<(Arc<str>, String)>,
+    /// Named topic levels with their values, `("camera", "left")`, in topic order. Shared: each frame of a
+    /// port has the same, and each prediction those of its frame.
+    pub levels: Arc<[(Arc<str>, String)]>,
 }
 
 impl Origin {
     /// An origin without named levels.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), levels: Vec::new() }
+        Self { name: name.into(), levels: Arc::default() }
     }
 
     /// The value of a named level.

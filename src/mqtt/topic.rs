@@ -63,19 +63,20 @@ impl Filter {
         if topic.starts_with('$') && !matches!(self.levels.first(), Some(Level::Literal(_))) {
             return None;
         }
-        let mut origin = Origin::new(topic);
+        let mut levels = Vec::new();
+        let origin = |levels: Vec<_>| Origin { levels: levels.into(), ..Origin::new(topic) };
         let mut found = topic.split('/');
         for level in &self.levels {
             match (level, found.next()) {
-                (Level::Rest, _) => return Some(origin),
+                (Level::Rest, _) => return Some(origin(levels)),
                 (Level::Literal(want), Some(have)) if want == have => {}
                 (Level::Any, Some(_)) => {}
-                (Level::Named(name), Some(have)) => origin.levels.push((name.clone(), have.into())),
+                (Level::Named(name), Some(have)) => levels.push((name.clone(), have.into())),
                 _ => return None,
             }
         }
         // §4.7.1.2: `a/#` takes `a` too, which the loop has seen as Rest with nothing found.
-        found.next().is_none().then_some(origin)
+        found.next().is_none().then(|| origin(levels))
     }
 }
 

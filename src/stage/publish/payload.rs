@@ -275,7 +275,7 @@ mod tests {
     }
 
     fn origin() -> Origin {
-        Origin { name: "camera/left/frame".into(), levels: vec![("camera".into(), "left".into())] }
+        Origin { name: "camera/left/frame".into(), levels: [("camera".into(), "left".into())].into() }
     }
 
     fn prediction(scored: Scored) -> Prediction {
@@ -543,7 +543,7 @@ mod tests {
             value in any::<f64>().prop_filter("finite", |v| v.is_finite()),
         ) {
             let scored = Scored::Class { label: label.clone(), score, scores: vec![(label.clone(), score)] };
-            let origin = Origin { name: name.as_str().into(), levels: vec![(level.as_str().into(), name.clone())] };
+            let origin = Origin { name: name.as_str().into(), levels: [(level.as_str().into(), name.clone())].into() };
             let message = context().prediction_json(&Prediction { origin, ..prediction(scored) }, true);
             let read = conforms(PREDICTION_SCHEMA, &message);
             prop_assert_eq!(&read["source"]["topic"], &json!(name));

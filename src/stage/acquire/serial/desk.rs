@@ -134,15 +134,16 @@ impl Desk {
         }
         let port = &self.settings.port;
         let level = port.rsplit('/').next().unwrap_or(port);
-        let mut origin = match sensor {
-            None => Origin::new(port),
-            Some(sensor) => Origin::new(&format!("{port}#{sensor}")),
+        let name = match sensor {
+            None => port.as_str().into(),
+            Some(sensor) => format!("{port}#{sensor}").into(),
         };
         // What may stand in a topic level: no wildcards of a pattern, no separators.
         let level: String =
             level.chars().map(|c| if "+#*?{}".contains(c) || c.is_control() { '_' } else { c }).collect();
-        origin.levels.push(("port".into(), level));
-        origin.levels.extend(sensor.map(|sensor| ("sensor".into(), sensor.to_string())));
+        let sensor_level = sensor.map(|sensor| ("sensor".into(), sensor.to_string()));
+        let levels = [("port".into(), level)].into_iter().chain(sensor_level).collect();
+        let origin = Origin { name, levels };
         // At most 256 sensors and none: this list is short.
         self.origins.push((sensor, origin.clone()));
         origin

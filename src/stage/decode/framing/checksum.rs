@@ -77,6 +77,7 @@ macro_rules! sums {
         }
 
         impl Checksum for Sum<$width, $table> {
+            #[inline]
             fn bytes(&self) -> usize {
                 (self.crc.algorithm.width as usize).div_ceil(8)
             }
