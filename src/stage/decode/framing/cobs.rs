@@ -71,11 +71,22 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframer<C, B> {
         Self { held, state: State::Between, run: 0, zero_after: false, taken: 0, began: 0 }
     }
 
-    /// Appends decoded bytes; what does not fit makes the frame a lost one.
-    fn append(&mut self, bytes: &[u8]) {
-        if let Err(why) = self.held.append(bytes) {
-            self.state = State::Skipping(why);
+    /// Takes a part of the frame from the head of `rest`, of which the first byte is not zero; says how many
+    /// bytes that was. The error: the frame does not fit, and is lost.
+    fn take(&mut self, rest: &[u8]) -> Result<usize, WireError> {
+        if self.run > 0 {
+            let reach = rest.len().min(self.run as usize);
+            let taken = self.held.append_to_zero(&rest[..reach])?;
+            self.run -= taken as u8;
+            return Ok(taken);
         }
+        let Some(&code) = rest.first() else { return Ok(0) };
+        if self.zero_after {
+            self.held.push(0)?;
+        }
+        self.run = code - 1;
+        self.zero_after = code < 255;
+        Ok(1)
     }
 
     /// The frame's zero came: the bytes of its body.
@@ -108,24 +119,16 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
                 (self.state, self.run, self.zero_after) = (State::Inside, 0, false);
                 self.began = self.taken;
             }
-            let used = if self.state != State::Inside {
-                rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len())
-            } else if self.run == 0 {
-                if self.zero_after {
-                    self.append(&[0]);
-                }
-                self.run = byte - 1;
-                self.zero_after = byte < 255;
-                1
+            let taken = if self.state == State::Inside {
+                self.take(rest).unwrap_or_else(|why| {
+                    self.state = State::Skipping(why);
+                    0
+                })
             } else {
-                let reach = rest.len().min(self.run as usize);
-                let used = rest[..reach].iter().position(|&byte| byte == 0).unwrap_or(reach);
-                self.append(&rest[..used]);
-                self.run -= used as u8;
-                used
+                rest.iter().position(|&byte| byte == 0).unwrap_or(rest.len())
             };
-            rest = &rest[used..];
-            self.taken = self.taken.wrapping_add(used as u32);
+            rest = &rest[taken..];
+            self.taken = self.taken.wrapping_add(taken as u32);
         }
         Step::NeedMore
     }

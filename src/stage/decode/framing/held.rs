@@ -31,6 +31,26 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Held<C, B> {
         Ok(())
     }
 
+    /// Takes one byte; the error: the frame is longer than the buffer.
+    pub(super) fn push(&mut self, byte: u8) -> Result<(), WireError> {
+        let capacity = self.buf.as_ref().len();
+        *self.buf.as_mut().get_mut(self.len).ok_or(WireError::Overlong { capacity })? = byte;
+        self.len += 1;
+        Ok(())
+    }
+
+    /// Takes the bytes before the first zero, and says how many: looked at and copied in one pass, because
+    /// the runs of small numbers are a few bytes long. The error as with [`Held::push`].
+    pub(super) fn append_to_zero(&mut self, bytes: &[u8]) -> Result<usize, WireError> {
+        for (taken, &byte) in bytes.iter().enumerate() {
+            if byte == 0 {
+                return Ok(taken);
+            }
+            self.push(byte)?;
+        }
+        Ok(bytes.len())
+    }
+
     /// The frame has ended: the bytes of its body.
     pub(super) fn end(&self) -> Result<usize, WireError> {
         let bytes = self.len;
