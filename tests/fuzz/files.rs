@@ -22,8 +22,11 @@ use lineside::engine::{Model, Verified};
 /// Models that are still models run once, up to this much memory: a run takes as long as it is large.
 const RUN_BYTES: u64 = 8 << 20;
 
+/// Takes any bytes; a panic is a finding.
+type Target = fn(&[u8]);
+
 /// By the name of their corpus.
-const TARGETS: [(&str, fn(&[u8])); 3] = [("onnx", onnx), ("nnef", nnef), ("card", card)];
+const TARGETS: [(&str, Target); 3] = [("onnx", onnx), ("nnef", nnef), ("card", card)];
 
 fn onnx(data: &[u8]) {
     file("fuzzed.onnx", data);
@@ -133,7 +136,7 @@ mod fuzzer {
     /// A panic does not pass through here: it aborts, which libFuzzer takes for a finding.
     #[unsafe(no_mangle)]
     extern "C" fn LLVMFuzzerTestOneInput(data: *const u8, length: usize) -> i32 {
-        static TARGET: OnceLock<fn(&[u8])> = OnceLock::new();
+        static TARGET: OnceLock<super::Target> = OnceLock::new();
         let target = TARGET.get_or_init(|| {
             let wanted = std::env::var("LINESIDE_FUZZ_TARGET").expect("LINESIDE_FUZZ_TARGET is set");
             let found = super::TARGETS.iter().find(|(name, _)| *name == wanted);

@@ -50,7 +50,10 @@ impl Pace {
             };
             (self.slot_began, self.slot_bytes) = (now, 0);
         }
-        if self.rest_us > 0 { Micros((now.0 / self.rest_us + 1) * self.rest_us) } else { now }
+        match now.0.checked_div(self.rest_us) {
+            Some(instants) => Micros((instants + 1) * self.rest_us),
+            None => now,
+        }
     }
 
     /// Halved as often as the line needs it, so that its instants are those of the others too.
