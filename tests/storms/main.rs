@@ -9,7 +9,8 @@
 //! cargo test --release --test storms -- --mqtt 5         every storm over this version; else every other one, by seed
 //! ```
 //!
-//! Books and daemon logs stay in `target/tmp/storms/`; `tests/storms/judge.py BOOK` reads one again.
+//! Books, daemon logs and the soak's series of memory stay in `target/tmp/storms/`; `tests/storms/judge.py BOOK`
+//! reads a book again.
 
 #[path = "../support/mod.rs"]
 #[expect(dead_code, reason = "the support of all black-box tests; this binary uses a part of it")]

@@ -1,12 +1,14 @@
 //! The storms: what befalls the line, how often, and what must hold afterwards.
 
+use std::fs::File;
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use lineside::flow::fail::Point;
 use serde_json::Value;
 
 use super::chance::Chance;
-use super::line::{KEEP_ALIVE, Line, Link, PATIENCE, Verdict, Wanted};
+use super::line::{KEEP_ALIVE, Line, Link, PATIENCE, Verdict, Wanted, books};
 use super::proxy::Fault;
 use super::support::client::Client;
 use super::support::mosquitto::Setup;
@@ -296,6 +298,8 @@ fn soak(plan: &Plan) -> Outcome {
     });
     let mut away = Away::default();
     let mut samples: Vec<(f64, f64)> = Vec::new();
+    // Which part grew, and when: a step or a slope, of the heap or of the program's file.
+    let mut series = File::create(books().join("soak.memory")).expect("the storms' folder is writable");
     let begun = Instant::now();
     while begun.elapsed() < plan.soak {
         away.stand(&mut chance);
@@ -317,7 +321,11 @@ fn soak(plan: &Plan) -> Outcome {
         // Good weather for a moment, so that memory is looked at in a state that comes again.
         line.sender.rate(200);
         std::thread::sleep(Duration::from_secs(1));
-        samples.push((begun.elapsed().as_secs_f64() / 60.0, line.daemon.memory_kb("VmRSS") as f64));
+        let minutes = begun.elapsed().as_secs_f64() / 60.0;
+        let [resident, heap, file] = ["VmRSS", "RssAnon", "RssFile"].map(|key| line.daemon.memory_kb(key));
+        writeln!(series, "{minutes:.3} min, {resident} kB resident: {heap} anonymous, {file} of files")
+            .expect("the storms' folder is writable");
+        samples.push((minutes, resident as f64));
     }
     let mut outcome =
         away.outcome(&line, format!("{:.1} minutes of weather", plan.soak.as_secs_f32() / 60.0));
