@@ -43,10 +43,12 @@ impl Pace {
         let slot = now.since(self.slot_began);
         if slot >= SLOT {
             let on_the_wire = Duration::from_nanos(self.slot_bytes * self.character_ns);
-            self.rest_us = match () {
-                () if on_the_wire >= slot * 3 / 4 => self.at_most(LONG_REST),
-                () if on_the_wire >= slot / 4 => self.at_most(SHORT_REST),
-                () => 0,
+            self.rest_us = if on_the_wire >= slot * 3 / 4 {
+                self.at_most(LONG_REST)
+            } else if on_the_wire >= slot / 4 {
+                self.at_most(SHORT_REST)
+            } else {
+                0
             };
             (self.slot_began, self.slot_bytes) = (now, 0);
         }
