@@ -7,6 +7,7 @@ use super::source::ports_at_odds;
 use super::write_back::{Places, join_ports};
 use crate::config::document::{self, Field, Reader, shorten};
 use crate::config::raw::{Kind, RawDecode, RawPipeline, RawPublish};
+use crate::config::serial::{FramingKind, Wire};
 use crate::config::{Decode, Device, Format, Pipeline, Publish, Source, SourceKind, topic};
 
 /// Pipelines whose publications come back to them through others, and those that take what the device
@@ -145,7 +146,7 @@ impl Rules<'_, '_> {
         let source = raw.source.table().and_then(|(at, source)| self.source(source, at));
         let decode = raw.decode.table().and_then(|(_, decode)| self.decode(decode));
         if let (Some(source), Some(decode)) = (&source, &decode) {
-            self.a_round_can_be_decoded(source, decode, raw);
+            self.a_wire_can_be_decoded(source, decode, raw);
         }
         let write_back = match &raw.write_back {
             Field::Absent => Some(None),
@@ -185,15 +186,36 @@ impl Rules<'_, '_> {
         })
     }
 
-    /// A round of Modbus registers is laid out as its pipeline decodes it, where it can be.
-    fn a_round_can_be_decoded(&mut self, source: &Source, decode: &Decode, raw: &RawPipeline) {
-        let is_modbus = matches!(&source.kind, SourceKind::Serial(serial) if serial.modbus().is_some());
-        let at = raw.decode.table().and_then(|(_, decode)| decode.format.at());
-        if is_modbus && !matches!(decode.format, Format::Json | Format::Csv | Format::F32le) {
+    /// What comes over a wire has a form that can be decoded so.
+    fn a_wire_can_be_decoded(&mut self, source: &Source, decode: &Decode, raw: &RawPipeline) {
+        let SourceKind::Serial(serial) = &source.kind else { return };
+        let format_at = raw.decode.table().and_then(|(_, decode)| decode.format.at()).unwrap_or(0);
+        let is_text = matches!(decode.format, Format::Json | Format::Csv);
+        let framing = match &serial.wire {
+            Wire::Modbus(_) if !is_text && decode.format != Format::F32le => {
+                return self.complain(
+                    format_at,
+                    "format cannot be this with framing = \"modbus_rtu\"; \"json\" names the values as their registers \
+                     are named, \"csv\" and \"f32le\" carry them in the order of the registers",
+                );
+            }
+            // What means nothing there has its complaint already.
+            Wire::Modbus(_) => return,
+            Wire::Frames(framing) => framing,
+        };
+        if framing.kind == FramingKind::Line && !is_text {
             self.complain(
-                at.unwrap_or(0),
-                "format cannot be this with framing = \"modbus_rtu\"; \"json\" names the values as their registers are \
-                 named, \"csv\" and \"f32le\" carry them in the order of the registers",
+                format_at,
+                "format cannot be this with framing = \"line\", where a byte of a number would end a line; use \
+                 \"csv\" or \"json\", or another framing",
+            );
+        }
+        let sensors = raw.source.table().and_then(|(_, source)| source.sensors.at());
+        if let (Some(at), true) = (sensors, decode.format != Format::Packet) {
+            self.complain(
+                at,
+                "sensors means something with format = \"packet\" only, which says whose packet it is; remove it, or \
+                 change format",
             );
         }
     }

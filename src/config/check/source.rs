@@ -188,21 +188,14 @@ impl Rules<'_, '_> {
     }
 
     fn serial(&mut self, raw: &RawSource, at: usize) -> Option<Serial> {
-        let port = match &raw.port {
-            Field::Given(port) if port.get_ref().is_empty() || port.get_ref().contains('\0') => {
-                self.complain(port.span().start, "port is no path; expected one such as \"/dev/ttyUSB0\"");
-                None
-            }
-            Field::Absent => {
-                self.complain(
-                    at,
-                    "`port` is missing in source; name the serial port, such as \"/dev/ttyUSB0\" or \
-                     \"/dev/serial/by-id/usb-FTDI_*\"",
-                );
-                None
-            }
-            port => port.value().cloned(),
-        };
+        if matches!(raw.port, Field::Absent) {
+            self.complain(
+                at,
+                "`port` is missing in source; name the serial port, such as \"/dev/ttyUSB0\" or \
+                 \"/dev/serial/by-id/usb-FTDI_*\"",
+            );
+        }
+        let port = self.port(&raw.port);
         let line = self.line(raw);
         let wire = match raw.framing.value() {
             Some(FramingWord::ModbusRtu) => self.modbus_rtu(raw, at).map(Wire::Modbus),
@@ -220,6 +213,28 @@ impl Rules<'_, '_> {
             list => list.value().map(|list| list.iter().map(|sensor| *sensor.get_ref() as u8).collect()),
         };
         Some(Serial { port: port?, line: line?, wire: wire?, sensors, durable: *raw.durable.value()? })
+    }
+
+    /// A port's path, or the pattern of one; `None`: there is none, or a complaint was made.
+    pub(super) fn port(&mut self, port: &Field<String>) -> Option<String> {
+        let path = port.given()?;
+        let text = path.get_ref();
+        // Only names in one folder are looked through.
+        let folder = text.trim_end_matches('/').rsplit_once('/').map_or("", |(folder, _)| folder);
+        if text.is_empty() || text.contains('\0') {
+            self.complain(path.span().start, "port is no path; expected one such as \"/dev/ttyUSB0\"");
+            None
+        } else if folder.contains(['*', '?']) {
+            let message = format!(
+                "port is {:?}; `*` and `?` may stand in the last part of a path only, as in \
+                 \"/dev/serial/by-id/usb-FTDI_*\"",
+                shorten(text)
+            );
+            self.complain(path.span().start, message);
+            None
+        } else {
+            Some(text.clone())
+        }
     }
 
     fn line(&mut self, raw: &RawSource) -> Option<Line> {
@@ -420,5 +435,63 @@ impl Rules<'_, '_> {
             );
         }
         sync
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    /// What is wrong with a serial source of these lines; empty: nothing.
+    fn complaints(source: &str, format: &str) -> String {
+        let text = format!(
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n\
+             decode = {{ format = \"{format}\" }}\n[pipeline.source]\nkind = \"serial\"\n{source}\n"
+        );
+        match Config::parse(&text, Path::new("l.toml"), &|_: &str| None) {
+            Ok(_) => String::new(),
+            Err(complaints) => complaints.to_string(),
+        }
+    }
+
+    const COBS: &str = "port = \"/dev/ttyUSB0\"\nframing = \"cobs\"";
+    const LINE: &str = "port = \"/dev/ttyUSB0\"\nframing = \"line\"";
+
+    #[test]
+    fn sensors_are_chosen_among_packets_only() {
+        let some = format!("{COBS}\nsensors = [1, 2]");
+        assert_eq!(complaints(&some, "packet"), "");
+        for format in ["json", "csv", "f32le", "i16le", "image"] {
+            let found = complaints(&some, format);
+            assert!(found.starts_with("l.toml:13:11: sensors means something with format = "), "{found}");
+            assert_eq!(found.lines().count(), 1, "{found}");
+        }
+    }
+
+    #[test]
+    fn lines_carry_text_only() {
+        for format in ["json", "csv"] {
+            assert_eq!(complaints(LINE, format), "");
+        }
+        for format in ["f32le", "i16le", "packet", "image"] {
+            let found = complaints(LINE, format);
+            assert!(found.starts_with("l.toml:8:21: format cannot be this with framing = "), "{found}");
+            assert_eq!(complaints(COBS, format), "");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_looked_for_in_one_folder() {
+        let with = |port: &str| complaints(&format!("port = \"{port}\"\nframing = \"cobs\""), "f32le");
+        for port in ["/dev/ttyUSB?", "/dev/serial/by-id/usb-*", "ttyS*", "/*", "/dev/ttyACM*/"] {
+            assert_eq!(with(port), "", "{port}");
+        }
+        for port in ["/dev/*/usb-1", "/tmp/?/x*", "*/ttyS1"] {
+            let found = with(port);
+            assert!(found.starts_with("l.toml:11:8: port is ") && found.contains("last part"), "{found}");
+        }
+        assert!(with("").contains("port is no path"));
     }
 }

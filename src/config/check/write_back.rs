@@ -28,10 +28,6 @@ impl Rules<'_, '_> {
     ) -> Option<WriteBack> {
         let own = source.map(|source| &source.port);
         let port = match (&raw.port, own) {
-            (Field::Given(port), _) if port.get_ref().is_empty() || port.get_ref().contains('\0') => {
-                self.complain(port.span().start, "port is no path; expected one such as \"/dev/ttyUSB0\"");
-                None
-            }
             (Field::Absent, Some(Field::Absent)) => {
                 self.complain(
                     at,
@@ -41,7 +37,7 @@ impl Rules<'_, '_> {
                 None
             }
             (Field::Absent, own) => own.and_then(Field::value).cloned(),
-            (port, _) => port.value().cloned(),
+            (port, _) => self.port(port),
         };
         let form = self.form(raw, at);
         Some(WriteBack {
