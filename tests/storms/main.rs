@@ -21,6 +21,7 @@ mod chance;
 mod line;
 mod peers;
 mod proxy;
+mod trend;
 mod weather;
 
 use std::process::ExitCode;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         let judge = line::judge(&["--self-test".as_ref()]);
         println!("the judge's own test: {}", judge.figures);
         assert!(judge.green, "a judge that cannot judge");
+        println!("what tells growth from steps, its own test: {} cases", trend::self_test());
     }
     let mut red = 0;
     for (place, (name, storm)) in storms {

@@ -14,6 +14,7 @@ use super::support::client::Client;
 use super::support::mosquitto::Setup;
 use super::support::site::STATS;
 use super::support::{SOON, eventually};
+use super::trend::Trend;
 
 /// How a storm is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -332,32 +333,21 @@ fn soak(plan: &Plan) -> Outcome {
     // The first third warms up: an allocator keeps what the worst moment so far took, and no storm begins with
     // its worst.
     let settled = &samples[samples.len() / 3..];
-    let (slope, noise) = slope(settled);
+    let trend = Trend::of(settled);
     let (highest, ceiling) = (line.daemon.memory_kb("VmHWM"), line.ceiling_kb());
     outcome.notes.push(format!(
-        "resident {highest} kB at most, `check` says {ceiling} kB; slope {slope:.1} ± {noise:.1} kB/min over {} samples",
+        "resident {highest} kB at most, `check` says {ceiling} kB; slope {trend} over {} samples",
         settled.len()
     ));
     if highest > ceiling {
         outcome.complaints.push(format!("{highest} kB are more than the {ceiling} kB that `check` says"));
     }
-    // Three standard errors, or a page a minute. A short soak still warms up; its slope says nothing.
+    // A short soak still warms up; its slope says nothing.
     let is_long = plan.soak >= Duration::from_secs(5 * 60);
-    if is_long && slope > (3.0 * noise).max(4.0) {
-        outcome.complaints.push(format!("memory grows by {slope:.1} ± {noise:.1} kB/min"));
+    if is_long && trend.grows() {
+        outcome.complaints.push(format!("memory grows by {trend}"));
     }
     outcome
-}
-
-/// Least squares: slope and its standard error.
-fn slope(samples: &[(f64, f64)]) -> (f64, f64) {
-    let n = samples.len() as f64;
-    let mean = |of: fn(&(f64, f64)) -> f64| samples.iter().map(of).sum::<f64>() / n;
-    let (x, y) = (mean(|s| s.0), mean(|s| s.1));
-    let spread: f64 = samples.iter().map(|s| (s.0 - x).powi(2)).sum();
-    let slope = samples.iter().map(|s| (s.0 - x) * (s.1 - y)).sum::<f64>() / spread;
-    let rest: f64 = samples.iter().map(|s| (s.1 - y - slope * (s.0 - x)).powi(2)).sum();
-    (slope, (rest / (n - 2.0) / spread).sqrt())
 }
 
 /// How long the line was away after each blow.
