@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use tract_core::internal::DimLike;
+use tract_core::internal::{DimLike, TVec, bail};
 use tract_core::prelude::{Framework, TDim, TractResult, TypedFact, TypedModel};
+use tract_nnef::deser::{ModelBuilder, ResolvedInvocation, Value};
 use tract_nnef::internal::Nnef;
+use tract_nnef::ops::nnef::deser;
 use tract_onnx::WithOnnx;
 
 use super::error::{EngineError, ModelError, Step};
@@ -25,7 +27,20 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
 pub(super) fn framework() -> Nnef {
     let mut framework: Nnef = tract_nnef::nnef().with_onnx();
     framework.allow_extended_identifier_syntax(true);
+    let name = "transpose".into();
+    for primitive in framework.registries.iter_mut().filter_map(|known| known.primitives.get_mut(&name)) {
+        primitive.to_tract = transpose;
+    }
     framework
+}
+
+/// tract's own, which never ends with axes that are no permutation.
+fn transpose(builder: &mut ModelBuilder<'_>, invocation: &ResolvedInvocation<'_>) -> TractResult<Value> {
+    let axes: TVec<usize> = invocation.named_arg_as(builder, "axes")?;
+    if !untrusted::graph::is_permutation(&axes) {
+        bail!("the axes {axes:?} do not name each axis once");
+    }
+    deser::transpose(builder, invocation)
 }
 
 /// Whether files of `writer` (`tract 0.23.9`) are read: tract promises it within `0.N` for writers no
@@ -101,6 +116,30 @@ mod tests {
         assert!(reads(&format!("tract {}", crate::engine::TRACT_VERSION)) && reads("tract 0.23.0"));
         for writer in ["tract 0.23.99", "tract 0.22.9", "tract 1.23.0", "tract", "0.23.9", "tract 0.23"] {
             assert!(!reads(writer), "{writer}");
+        }
+    }
+
+    #[test]
+    fn a_transpose_that_is_none_ends_in_words() {
+        let with = |axes: &str| {
+            let graph = format!(
+                "version 1.0;\ngraph g(x) -> (y) {{ x = external<scalar>(shape = [2, 3, 5]); \
+                 y = transpose(x, axes = {axes}); }}\n"
+            );
+            let mut archive = tar::Builder::new(Vec::new());
+            let mut header = tar::Header::new_gnu();
+            header.set_size(graph.len() as u64);
+            header.set_mode(0o644);
+            header.set_cksum();
+            archive.append_data(&mut header, "graph.nnef", graph.as_bytes()).unwrap();
+            decode(Path::new("m.nnef.tar"), &archive.into_inner().unwrap())
+        };
+        assert!(with("[2, 0, 1]").is_ok() && with("[1, 0]").is_ok());
+        for axes in ["[1, 1, 0]", "[3, 0, 1]", "[0, 0]"] {
+            let error = with(axes).unwrap_err();
+            let words = std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+            let words: String = words.map(|error| error.to_string()).collect();
+            assert!(words.contains("do not name each axis once"), "{words}");
         }
     }
 

@@ -61,11 +61,34 @@ fn scope(graph: &GraphProto, outer: &HashSet<&str>) -> Result<(), String> {
                 node.op_type
             ));
         }
+        moves_each_axis_once(node)?;
         for inner in node.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs)) {
             scope(inner, &all)?;
         }
     }
     circle(graph, &maker)
+}
+
+/// tract takes a permutation apart into moves, and never ends with what is none.
+fn moves_each_axis_once(node: &NodeProto) -> Result<(), String> {
+    let perm =
+        node.attribute.iter().find(|attribute| attribute.name == "perm").map(|attribute| &attribute.ints);
+    match perm {
+        Some(perm) if node.op_type == "Transpose" && !is_permutation(perm) => Err(format!(
+            "node {:?} (Transpose) has the perm {perm:?}, which does not name each axis once",
+            name_of(node)
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Whether each of 0 to the list's length is in it once.
+pub(in crate::engine) fn is_permutation<T: Copy + TryInto<usize>>(axes: &[T]) -> bool {
+    let mut there = vec![false; axes.len()];
+    axes.iter().all(|axis| {
+        let slot = (*axis).try_into().ok().and_then(|axis| there.get_mut(axis));
+        slot.is_some_and(|slot| !std::mem::replace(slot, true))
+    })
 }
 
 /// Whatever cannot be put in order goes round in a circle.
@@ -170,7 +193,7 @@ fn growth(graph: &GraphProto) -> Result<(), String> {
 mod tests {
     use super::*;
     use crate::base::DataType;
-    use crate::engine::sample::Sample;
+    use crate::engine::sample::{Attribute, Sample};
     use prost::Message;
     use tract_onnx::pb::ModelProto;
 
@@ -206,6 +229,16 @@ mod tests {
         let missing = input().node("Add", &["x", "nowhere"], &["y"], &[]);
         assert!(told(&missing).contains("\"nowhere\", which nothing makes"), "{}", told(&missing));
         assert_eq!(told(&input().node("Relu", &["x"], &["y"], &[])), "well");
+    }
+
+    #[test]
+    fn a_transpose_that_names_an_axis_twice_or_never_is_refused() {
+        let with =
+            |perm: &[i64]| told(&input().node("Transpose", &["x"], &["y"], &[Attribute::Ints("perm", perm)]));
+        for perm in [&[1, 1][..], &[0, 2], &[-1, 0], &[i64::MAX, 0], &[2, 0, 0]] {
+            assert!(with(perm).contains("does not name each axis once"), "{}", with(perm));
+        }
+        assert_eq!(with(&[1, 0]), "well");
     }
 
     #[test]
