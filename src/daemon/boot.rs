@@ -210,5 +210,6 @@ pub fn pipeline(config: &Config, index: usize, verified: &Verified) -> Result<Pi
         error_topic: Template::parse(&pipeline.publish.error_topic, device, &pipeline.name),
         origins: Mutex::new(Origins::new(pipeline.source.max_sources.get())),
         overload_said: Mutex::default(),
+        refusals_said: Mutex::default(),
     })
 }

@@ -11,7 +11,7 @@ use crate::config::{self, Format, ModbusRole, SourceKind};
 use crate::flow::{PortWrite, What, Writes};
 use crate::modbus::wire::MAX_ADU;
 use crate::stage::acquire::serial::modbus::{ModbusListener, ModbusMaster};
-use crate::stage::acquire::serial::{Heard, PortHandle, Route, Settings, Talk};
+use crate::stage::acquire::serial::{Expects, Heard, PortHandle, Route, Settings, Talk};
 use crate::stage::decode::framing::any::{AnyDeframer, Enframer, Framing, Kind};
 use crate::stage::decode::framing::packet;
 use crate::stage::decode::framing::sequence::{Continuity, Sequence, SequenceField};
@@ -45,7 +45,8 @@ pub fn framing(config: &serial::Framing) -> Framing {
     };
     let sequence = match (config.sequence_bytes, kind) {
         (0, _) => SequenceField::None,
-        (_, Kind::Line) => SequenceField::Decimal,
+        (1, Kind::Line) => SequenceField::DecimalU8,
+        (_, Kind::Line) => SequenceField::DecimalU16,
         (1, _) => SequenceField::U8,
         _ => SequenceField::U16,
     };
@@ -102,7 +103,11 @@ pub(super) fn ports<'p>(pipelines: impl Iterator<Item = &'p config::Pipeline> + 
             },
             stale_after: source.stale_after,
             durable: serial.durable,
-            expects_frames: serial.modbus().is_none(),
+            expects: match serial.modbus().map(|modbus| modbus.role) {
+                None => Expects::Frames,
+                Some(ModbusRole::Listener) => Expects::Rounds,
+                Some(ModbusRole::Master) => Expects::Nothing,
+            },
             routes: vec![route],
         };
         ports.push(Port::new(settings, Some(serial.wire.clone()), Some(pipeline.decode.format)));
@@ -116,7 +121,7 @@ pub(super) fn ports<'p>(pipelines: impl Iterator<Item = &'p config::Pipeline> + 
                     max_frame_bytes: 0,
                     stale_after: None,
                     durable: false,
-                    expects_frames: false,
+                    expects: Expects::Nothing,
                     routes: Vec::new(),
                 };
                 ports.push(Port::new(settings, None, None));

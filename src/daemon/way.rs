@@ -52,6 +52,8 @@ pub struct Pipeline {
     pub(super) error_topic: Template,
     pub(super) origins: Mutex<Origins>,
     pub(super) overload_said: Mutex<Said>,
+    /// Reasons for which a frame had no answer that the log has told of.
+    pub(super) refusals_said: Mutex<Vec<Reason>>,
 }
 
 /// When overload was last logged, and how many drops that told of.
@@ -119,6 +121,25 @@ struct OriginState {
     tensors: StateTensors,
     verdicts: InterpretState,
     last_used: u64,
+}
+
+impl Pipeline {
+    /// Logs the first frame without an answer for a reason; whoever looks at the log need not know the topic.
+    fn say_refusal(&self, frame: &Frame, reason: Reason, message: &str) {
+        let mut said = self.refusals_said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.contains(&reason) {
+            return;
+        }
+        said.push(reason);
+        log::warn!(
+            "pipeline {}: a frame from {} has no prediction ({}): {message}; others like it are counted, and told on {} \
+             only",
+            self.config.name,
+            frame.origin.name,
+            reason.as_str(),
+            self.error_topic.topic(&frame.origin)
+        );
+    }
 }
 
 /// States by origin, bounded.
@@ -300,6 +321,8 @@ impl Way {
         clock: &impl Clock,
     ) -> Vec<u8> {
         let reason = error.reason();
+        let message = in_words(error);
+        self.pipeline.say_refusal(frame, reason, &message);
         let id = frame_id(frame, own_id, 0);
         if let Some(writer) = &self.writer {
             writer.error(clock.now(), frame, reason, id, own_id);
@@ -312,7 +335,7 @@ impl Way {
             acquired_at: frame.acquired_at,
             failed_at: clock.wall(),
             reason,
-            message: &in_words(error),
+            message: &message,
             payload_bytes,
             retained: frame.carried.retained,
             redelivered: frame.identity.redelivered,

@@ -1,16 +1,21 @@
 //! What is wrong with a line, found in its counters and said once.
 //!
-//! Pure: counts and time come in, words go out. A condition is said when it begins and when it ends,
-//! never in between, so that a sensor that is silent for a year fills no log.
+//! Pure: counts and time come in, words go out. A condition is said when it begins and when frames come
+//! again, never in between; what comes and goes is said ever more seldom. So neither a sensor that is silent
+//! for a year fills a log nor one that speaks every quarter of an hour.
 
 use std::time::Duration;
 
 use super::tty::LineCounts;
+use super::{Expects, Settings};
 use crate::base::Micros;
 use crate::base::counters::{BadBytes, LineFault, PortCounters};
 
-/// Silence of a sensor that is worth a line in the log, where the config names no `stale_after_ms`.
+/// Silence that is worth a line in the log, where the config names no `stale_after_ms`.
 const SILENT_AFTER: Duration = Duration::from_secs(10);
+/// After something wrong was said and has passed, nothing is said for so long; twice as long each time, until
+/// all was well for that long.
+const HOLD: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(24 * 60 * 60));
 /// Bad frames in a row, with no good one between them, that are more than noise.
 const BAD_IN_A_ROW: u64 = 16;
 /// Bytes without any frame that are more than the rest of one.
@@ -41,7 +46,9 @@ pub(super) struct Health {
     max_frame_bytes: usize,
     /// `stale_after_ms`.
     stale_after: Option<Duration>,
+    expects: Expects,
     trouble: Option<Trouble>,
+    said: Said,
     /// At the last look.
     seen: Seen,
     /// At the last good frame, or the opening.
@@ -50,7 +57,18 @@ pub(super) struct Health {
     frame_at: Micros,
     line: Option<LineCounts>,
     overruns_said: bool,
-    expects_frames: bool,
+}
+
+/// What the log says, and when it may say more.
+#[derive(Debug)]
+struct Said {
+    /// Since the last frame.
+    troubles: Vec<Trouble>,
+    /// Nothing new is said before.
+    free_at: Micros,
+    hold: Duration,
+    /// When something was wrong last.
+    troubled_at: Micros,
 }
 
 /// Counts at one moment.
@@ -80,27 +98,23 @@ impl Seen {
 }
 
 impl Health {
-    pub(super) fn new(port: &str, baud: u32, max_frame_bytes: usize, stale_after: Option<Duration>) -> Self {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let said = Said { troubles: Vec::new(), free_at: Micros(0), hold: HOLD.0, troubled_at: Micros(0) };
         Self {
-            port: port.into(),
-            baud,
-            max_frame_bytes,
-            stale_after,
+            port: settings.port.clone(),
+            baud: settings.line.baud,
+            max_frame_bytes: settings.max_frame_bytes,
+            stale_after: settings.stale_after,
+            expects: settings.expects,
             trouble: None,
+            said,
             seen: Seen::default(),
             good: Seen::default(),
             heard_at: Micros(0),
             frame_at: Micros(0),
             line: None,
             overruns_said: false,
-            expects_frames: true,
         }
-    }
-
-    /// Nobody sends frames by himself here: units are asked, or nothing is read. Whoever asks knows
-    /// better what is wrong.
-    pub(super) fn of_a_bus(self) -> Self {
-        Self { expects_frames: false, ..self }
     }
 
     /// The port was opened; `line`: what its driver has counted for whoever had it before.
@@ -111,6 +125,7 @@ impl Health {
         self.line = line;
         // What was wrong belonged to the line as it was; the log says that it is open.
         self.trouble = None;
+        self.said.troubles.clear();
     }
 
     /// No frame has come for `stale_after_ms`, be the port open or away.
@@ -155,15 +170,36 @@ impl Health {
                 format!("{overruns} byte(s) were lost because nobody fetched them in time; use flow = \"hardware\", or a lower baud rate"),
             ));
         }
-        let trouble = self.trouble_now(now);
-        if trouble != self.trouble {
-            self.trouble = trouble;
-            remarks.push(match trouble {
-                None => self.remark(log::Level::Info, "frames come again".into()),
-                Some(trouble) => self.remark(log::Level::Warn, self.words(trouble, now)),
-            });
-        }
+        self.trouble = self.trouble_now(now);
+        remarks.extend(self.change(now));
         remarks
+    }
+
+    /// What the log does not say yet and may.
+    fn change(&mut self, now: Micros) -> Option<Remark> {
+        let said = &mut self.said;
+        match self.trouble {
+            None => {
+                if now.since(said.troubled_at) > said.hold {
+                    said.hold = HOLD.0;
+                }
+                if said.troubles.is_empty() {
+                    return None;
+                }
+                said.troubles.clear();
+                said.free_at = now + said.hold;
+                said.hold = (2 * said.hold).min(HOLD.1);
+                Some(self.remark(log::Level::Info, "frames come again".into()))
+            }
+            Some(trouble) => {
+                said.troubled_at = now;
+                if said.troubles.contains(&trouble) || now < said.free_at {
+                    return None;
+                }
+                said.troubles.push(trouble);
+                Some(self.remark(log::Level::Warn, self.words(trouble, now)))
+            }
+        }
     }
 
     fn remark(&self, level: log::Level, words: String) -> Remark {
@@ -172,7 +208,8 @@ impl Health {
 
     fn trouble_now(&self, now: Micros) -> Option<Trouble> {
         let (seen, good) = (&self.seen, &self.good);
-        if self.expects_frames && now.since(self.heard_at) > self.stale_after.unwrap_or(SILENT_AFTER) {
+        let limit = self.stale_after.unwrap_or(SILENT_AFTER);
+        if self.expects != Expects::Nothing && now.since(self.heard_at) > limit {
             return Some(Trouble::Silent);
         }
         let bytes = seen.bytes - good.bytes;
@@ -182,8 +219,14 @@ impl Health {
         if faults > BAD_IN_A_ROW && faults * 20 > bytes {
             return Some(Trouble::WrongBaud);
         }
-        if !self.expects_frames {
-            return None;
+        match self.expects {
+            Expects::Frames => {}
+            Expects::Nothing => return None,
+            // Others are asked on that bus too: bytes alone tell nothing before a round should have come.
+            Expects::Rounds if bytes > BYTES_WITHOUT_FRAME && now.since(self.frame_at) > limit => {
+                return Some(Trouble::Garbage);
+            }
+            Expects::Rounds => return self.trouble.filter(|_| bytes > 0),
         }
         // In noise some frames are overlong too; of a sender of long ones all are.
         if 2 * (seen.overlong - good.overlong) > bad {
@@ -202,15 +245,20 @@ impl Health {
             return Some(Trouble::Garbage);
         }
         // What was wrong stays wrong until a frame comes.
-        self.trouble.filter(|trouble| *trouble != Trouble::Silent && seen.frames == good.frames && bytes > 0)
+        self.trouble.filter(|_| bytes > 0)
     }
 
     fn words(&self, trouble: Trouble, now: Micros) -> String {
         let bytes = self.seen.bytes - self.good.bytes;
         match trouble {
             Trouble::Silent => format!(
-                "nothing has come for {:.1} s; is the sensor powered, and its TX joined to our RX?",
-                now.since(self.heard_at).as_secs_f64()
+                "nothing has come for {:.1} s; {}",
+                now.since(self.heard_at).as_secs_f64(),
+                match self.expects {
+                    Expects::Rounds =>
+                        "does the other master ask, and are A and B of the bus joined to ours?",
+                    _ => "is the sensor powered, and its TX joined to our RX?",
+                }
             ),
             Trouble::WrongBaud => format!(
                 "the driver counts {} framing and {} parity errors in {bytes} bytes; the sender most likely runs at another rate or parity than {} baud",
@@ -225,6 +273,11 @@ impl Health {
             Trouble::OnlyDelimiters => format!(
                 "{bytes} bytes came and no frame ended in them: only delimiters, or a frame without an end; is the sensor's framing ours?"
             ),
+            Trouble::Garbage if self.expects == Expects::Rounds => format!(
+                "{bytes} bytes came and no round of these registers among them; wrong baud ({}) or parity, or nobody \
+                 asks for them",
+                self.baud
+            ),
             Trouble::Garbage => format!(
                 "{bytes} bytes came and no frame among them ({} damaged ones); wrong baud ({}), framing or crc",
                 self.seen.bad - self.good.bad,
@@ -237,6 +290,16 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::serial::{FlowControl, Line, Parity};
+
+    const LINE: Line = Line {
+        baud: 9600,
+        data_bits: 8,
+        parity: Parity::None,
+        stop_bits: 1,
+        flow: FlowControl::None,
+        rs485: false,
+    };
 
     struct Bench {
         health: Health,
@@ -246,10 +309,32 @@ mod tests {
 
     impl Bench {
         fn new(stale_after_ms: Option<u64>) -> Self {
+            Self::of(Expects::Frames, stale_after_ms)
+        }
+
+        fn of(expects: Expects, stale_after_ms: Option<u64>) -> Self {
             let counters = PortCounters::default();
-            let mut health = Health::new("/dev/x", 9600, 64, stale_after_ms.map(Duration::from_millis));
+            let mut health = Health::new(&Settings {
+                port: "/dev/x".into(),
+                line: LINE,
+                max_frame_bytes: 64,
+                stale_after: stale_after_ms.map(Duration::from_millis),
+                durable: false,
+                expects,
+                routes: Vec::new(),
+            });
             health.opened(Micros(0), &counters, Some(LineCounts::default()));
             Self { health, counters, now: 0 }
+        }
+
+        /// Seconds pass, in each of which `happens` counts; what is said.
+        fn for_seconds(&mut self, seconds: u64, happens: impl Fn(u64, &PortCounters)) -> Vec<String> {
+            let mut said = Vec::new();
+            for second in 0..seconds {
+                happens(second, &self.counters);
+                said.extend(self.look());
+            }
+            said
         }
 
         /// A second passes.
@@ -270,6 +355,65 @@ mod tests {
         bench.counters.frames.bump();
         assert_eq!(bench.look(), ["port /dev/x: frames come again"]);
         assert_eq!(bench.look(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_sensor_that_speaks_seldom_is_spoken_of_ever_more_seldom() {
+        let mut bench = Bench::new(None);
+        let every_12_s = |second: u64, counters: &PortCounters| {
+            if second % 12 == 11 {
+                counters.bytes.add(10);
+                counters.frames.bump();
+            }
+        };
+        let first_day = bench.for_seconds(86_400, every_12_s);
+        assert!((6..40).contains(&first_day.len()), "{} lines", first_day.len());
+        let tenth_day = (0..9).map(|_| bench.for_seconds(86_400, every_12_s).len()).last().unwrap();
+        assert!(tenth_day <= 4, "{tenth_day} lines");
+        // After a time in which all is well the next silence is said at once.
+        bench.for_seconds(3 * 86_400, |_, counters| {
+            counters.bytes.add(10);
+            counters.frames.bump();
+        });
+        assert_eq!(bench.for_seconds(12, |_, _| ()).len(), 1);
+    }
+
+    #[test]
+    fn bytes_that_are_no_frame_end_no_silence() {
+        let mut bench = Bench::new(None);
+        let hello = |second: u64, counters: &PortCounters| {
+            if second % 12 == 11 {
+                counters.bytes.add(6);
+                counters.bad(BadBytes::Short).bump();
+            }
+        };
+        let said = bench.for_seconds(86_400, hello);
+        assert!(said[0].contains("nothing has come for"), "{said:?}");
+        assert!(said[1].contains("no frame among them") && said.len() == 2, "{said:?}");
+        bench.counters.frames.bump();
+        assert_eq!(bench.look(), ["port /dev/x: frames come again"]);
+    }
+
+    #[test]
+    fn an_overheard_bus_that_is_dead_or_noise_is_told_and_one_that_is_asked_is_not() {
+        let noise = |_, counters: &PortCounters| counters.bytes.add(600);
+        let mut bench = Bench::of(Expects::Rounds, None);
+        let said = bench.for_seconds(60, |_, _| ());
+        assert!(said[0].contains("does the other master ask") && said.len() == 1, "{said:?}");
+        let mut bench = Bench::of(Expects::Rounds, None);
+        let said = bench.for_seconds(60, noise);
+        assert!(said[0].contains("no round of these registers") && said.len() == 1, "{said:?}");
+        // Traffic of others between two rounds is none of this.
+        let mut bench = Bench::of(Expects::Rounds, None);
+        let said = bench.for_seconds(60, |second, counters| {
+            counters.bytes.add(600);
+            if second % 5 == 0 {
+                counters.frames.bump();
+            }
+        });
+        assert_eq!(said, Vec::<String>::new());
+        let mut bench = Bench::of(Expects::Nothing, None);
+        assert_eq!(bench.for_seconds(60, |_, _| ()).len() + bench.for_seconds(60, noise).len(), 0);
     }
 
     #[test]

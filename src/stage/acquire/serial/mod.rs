@@ -84,6 +84,17 @@ pub struct Route {
     pub sensors: Option<Vec<u8>>,
 }
 
+/// What comes over a port by itself, so that its absence means something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expects {
+    /// A sensor's frames.
+    Frames,
+    /// Rounds of registers, which another Modbus master asks for.
+    Rounds,
+    /// Units are asked, or nothing is read: whoever asks knows better what is wrong.
+    Nothing,
+}
+
 /// A port and who listens to it.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -97,8 +108,8 @@ pub struct Settings {
     pub stale_after: Option<Duration>,
     /// What was read is settled before the next read.
     pub durable: bool,
-    /// Somebody sends frames by himself, so that their absence means something.
-    pub expects_frames: bool,
+    /// What its silence and its bytes mean.
+    pub expects: Expects,
     /// Who listens.
     pub routes: Vec<Route>,
 }

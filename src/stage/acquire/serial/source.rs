@@ -72,9 +72,7 @@ impl<T: Talk> SerialSource<T> {
         handle: PortHandle,
         bell: Bell,
     ) -> Self {
-        let health =
-            Health::new(&settings.port, settings.line.baud, settings.max_frame_bytes, settings.stale_after);
-        let health = if settings.expects_frames { health } else { health.of_a_bus() };
+        let health = Health::new(&settings);
         let now = SystemClock.now();
         // Ports that are away together are not tried together.
         let seed = SystemClock.wall().0 ^ settings.port.len() as u64;

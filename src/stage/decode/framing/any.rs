@@ -126,9 +126,8 @@ impl Enframer {
             SequenceField::None => {}
             SequenceField::U8 => self.body.push(sequence as u8),
             SequenceField::U16 => self.body.extend(sequence.to_le_bytes()),
-            SequenceField::Decimal => {
-                self.body.extend(alloc::format!("{sequence}:").bytes());
-            }
+            SequenceField::DecimalU8 => self.body.extend(alloc::format!("{}:", sequence as u8).bytes()),
+            SequenceField::DecimalU16 => self.body.extend(alloc::format!("{sequence}:").bytes()),
         }
         self.body.extend_from_slice(payload);
         // Slip doubles at worst; every other framing takes less.

@@ -12,8 +12,10 @@ pub enum SequenceField {
     U8,
     /// Two bytes, low byte first: wraps behind 65 535.
     U16,
-    /// Decimal digits and a colon, `17:`, modulo 65 536.
-    Decimal,
+    /// Decimal digits and a colon, `17:`, modulo 256.
+    DecimalU8,
+    /// Decimal digits and a colon, modulo 65 536.
+    DecimalU16,
 }
 
 impl SequenceField {
@@ -23,12 +25,13 @@ impl SequenceField {
             (Self::None, body) => Some((0, body)),
             (Self::U8, [number, rest @ ..]) => Some((u16::from(*number), rest)),
             (Self::U16, [low, high, rest @ ..]) => Some((u16::from_le_bytes([*low, *high]), rest)),
-            (Self::Decimal, body) => {
+            (Self::DecimalU8 | Self::DecimalU16, body) => {
                 let digits = body.iter().position(|&byte| byte == b':').filter(|digits| *digits > 0)?;
                 let number = body[..digits].iter().try_fold(0u16, |number, byte| {
                     let digit = byte.is_ascii_digit().then(|| u16::from(byte - b'0'))?;
                     Some(number.wrapping_mul(10).wrapping_add(digit))
                 })?;
+                let number = if self == Self::DecimalU8 { number & 0xff } else { number };
                 Some((number, &body[digits + 1..]))
             }
             (Self::U8 | Self::U16, _) => None,
@@ -38,8 +41,8 @@ impl SequenceField {
     /// Numbers before it begins again at 0.
     const fn count(self) -> u32 {
         match self {
-            Self::U8 => 1 << 8,
-            Self::None | Self::U16 | Self::Decimal => 1 << 16,
+            Self::U8 | Self::DecimalU8 => 1 << 8,
+            Self::None | Self::U16 | Self::DecimalU16 => 1 << 16,
         }
     }
 }
@@ -97,6 +100,8 @@ mod tests {
         assert_eq!(seen, [First, Next, Next, Lost(2), Repeated, Next]);
         let mut sequence = Sequence::new(SequenceField::U16);
         assert_eq!([65_530, 2].map(|number| sequence.next(number)), [First, Lost(7)]);
+        let mut sequence = Sequence::new(SequenceField::DecimalU8);
+        assert_eq!([254, 1].map(|number| sequence.next(number)), [First, Lost(2)]);
     }
 
     #[test]
@@ -112,10 +117,12 @@ mod tests {
         assert_eq!(SequenceField::U8.split(&[7, 1]), Some((7, &[1][..])));
         assert_eq!(SequenceField::U16.split(&[1, 2, 9]), Some((513, &[9][..])));
         assert_eq!(SequenceField::U16.split(&[1]), None);
-        assert_eq!(SequenceField::Decimal.split(b"17:1.5"), Some((17, &b"1.5"[..])));
-        assert_eq!(SequenceField::Decimal.split(b"65537:x"), Some((1, &b"x"[..])));
-        assert_eq!(SequenceField::Decimal.split(b":x"), None);
-        assert_eq!(SequenceField::Decimal.split(b"1a:x"), None);
+        assert_eq!(SequenceField::DecimalU16.split(b"17:1.5"), Some((17, &b"1.5"[..])));
+        assert_eq!(SequenceField::DecimalU16.split(b"65537:x"), Some((1, &b"x"[..])));
+        assert_eq!(SequenceField::DecimalU16.split(b":x"), None);
+        assert_eq!(SequenceField::DecimalU16.split(b"1a:x"), None);
+        assert_eq!(SequenceField::DecimalU8.split(b"255:x"), Some((255, &b"x"[..])));
+        assert_eq!(SequenceField::DecimalU8.split(b"65538:x"), Some((2, &b"x"[..])));
         assert_eq!(SequenceField::None.split(b"x"), Some((0, &b"x"[..])));
     }
 }

@@ -164,6 +164,9 @@ pub fn encode(
     Ok(end + sum_bytes)
 }
 
+/// Bytes without a sync word that are passed over before they are told of: a sender that never sends one is heard.
+const STRAY_AT_MOST: u32 = 4096;
+
 /// Collects a frame from its sync word on; `buf` holds the longest whole one, header and checksum
 /// included.
 #[derive(Debug)]
@@ -247,10 +250,16 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
             if self.len == 0 {
                 // The usual search, without a copy.
                 let first = self.layout.sync[0];
-                let skipped = rest.iter().position(|&byte| byte == first).unwrap_or(rest.len());
+                let room = STRAY_AT_MOST.saturating_sub(self.stray) as usize;
+                let searched = &rest[..rest.len().min(room)];
+                let skipped = searched.iter().position(|&byte| byte == first).unwrap_or(searched.len());
                 self.stray = self.stray.saturating_add(skipped as u32);
                 self.taken = self.taken.wrapping_add(skipped as u32);
                 rest = &rest[skipped..];
+                if self.stray >= STRAY_AT_MOST {
+                    let bytes = core::mem::take(&mut self.stray);
+                    return Step::Bad { why: WireError::Stray { bytes }, rest };
+                }
                 if rest.is_empty() {
                     return Step::NeedMore;
                 }

@@ -468,7 +468,7 @@ fn every_example_of_the_format_page_holds_in_both_directions() {
             _ => Kind::Sized(Layout::new(&bytes(value("sync").unwrap()), size, from).unwrap()),
         };
         let number: Option<u16> = value("sequence").map(|number| number.parse().unwrap());
-        let sequence = if number.is_some() { SequenceField::Decimal } else { SequenceField::None };
+        let sequence = if number.is_some() { SequenceField::DecimalU16 } else { SequenceField::None };
         let framing = Framing { kind, crc: name, crc_order: None, sequence, max_body_bytes: 64 };
         let wire = bytes(value("wire").unwrap());
         let mut sent = Vec::new();
@@ -476,5 +476,33 @@ fn every_example_of_the_format_page_holds_in_both_directions() {
         assert_eq!(sent, wire, "{block}");
         let seen = bodies(&received(&framing, &[&wire]));
         assert_eq!(sequence.split(&seen[0]), Some((number.unwrap_or(0), body.as_slice())), "{block}");
+    }
+}
+
+#[test]
+fn a_sender_without_a_sync_word_is_counted_whatever_the_portions() {
+    let framing = Framing {
+        kind: Kind::Sized(Layout::new(&[0xaa, 0x55], Size::Fixed(8), Part::Body).unwrap()),
+        crc: None,
+        crc_order: None,
+        sequence: SequenceField::None,
+        max_body_bytes: 64,
+    };
+    let stray = |portion: usize| -> Vec<WireError> {
+        let zeros = [0; 10_000];
+        let mut deframer = framing.deframer();
+        let mut found = Vec::new();
+        for mut rest in zeros.chunks(portion) {
+            while let Step::Bad { why, rest: after } = deframer.push(rest) {
+                found.push(why);
+                rest = after;
+            }
+        }
+        found
+    };
+    let all = stray(10_000);
+    assert_eq!(all, [WireError::Stray { bytes: 4096 }; 2]);
+    for portion in [1, 7, 4096, 4097] {
+        assert_eq!(stray(portion), all, "portions of {portion}");
     }
 }
