@@ -485,7 +485,8 @@ fn packets_of_an_unknown_schema_and_samples_without_a_value_cost_themselves() {
     assert_eq!(stats["lost"], json!({ "unknown_schema": 3, "missing_feature": 1 }), "{stats}");
     let port = port_stats(&site, &wire.here, |port| port["frames"] == 5);
     assert_eq!(port["sequence_lost"], 0, "{port}");
-    assert!(told(&daemon, &["schema 9"]) <= 1, "the log is not filled:\n{}", daemon.log());
+    assert_eq!(told(&daemon, &["pipeline rig", "(unknown_schema)", "schema 9"]), 1, "{}", daemon.log());
+    assert_eq!(told(&daemon, &["pipeline rig", "(missing_feature)"]), 1, "{}", daemon.log());
 }
 
 /// Unplugs and plugs in `times`, each time away for `away`: every time the next frame is heard, and
