@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use rumqttc::QoS::AtLeastOnce;
 
+use crate::serial_page::blocks;
 use crate::support::peer::Peer;
 use crate::support::site::{Site, pipeline, result};
 use crate::support::{SOON, eventually, root, shipped_models};
 
+/// What docs/serial.md says of it.
+const HEADING: &str = "## From an empty microcontroller project to frames on the wire";
 const CHANNELS: usize = 8;
 const CYCLES: usize = 4;
 
@@ -52,6 +55,23 @@ fn let_it_run(folder: &Path) {
 }
 
 #[test]
+fn the_lines_that_the_page_shows_are_those_that_run_on_the_chip() {
+    let folder = root().join("boards/firmware");
+    let read = |file: &str| fs::read_to_string(folder.join(file)).unwrap();
+    let source = read("src/codec.rs") + &read("src/main.rs");
+    let rust = blocks(HEADING, "rust");
+    assert_eq!(rust.len(), 2, "what goes out, and what comes in");
+    for part in rust.iter().flat_map(|block| block.split("\n\n")) {
+        assert!(source.contains(part.trim_end()), "neither in codec.rs nor in main.rs:\n{part}");
+    }
+    let manifest = read("Cargo.toml");
+    let project = &blocks(HEADING, "toml")[0];
+    for line in project.replace("../lineside", "../..").lines() {
+        assert!(manifest.lines().any(|known| known == line), "not in Cargo.toml: {line}");
+    }
+}
+
+#[test]
 fn a_sensor_without_an_operating_system_is_heard_and_its_lamp_told() {
     let elf = root().join("target/firmware/sensor.elf");
     assert!(
@@ -64,22 +84,20 @@ fn a_sensor_without_an_operating_system_is_heard_and_its_lamp_told() {
     let copied =
         Command::new("cp").arg("-r").arg(shipped_models().join("hydraulic-cooler")).arg(&model).status();
     assert!(copied.is_ok_and(|status| status.success()));
-    let mut card = fs::read_to_string(model.join("model.toml")).unwrap();
-    card += "\n[[packet]]\nschema = 1\nchannel = [\n";
-    for name in ["TS1", "TS2", "TS3", "TS4", "VS1", "CE", "CP", "SE"] {
-        card += &format!("  {{ name = \"{name}\", scale = 0.01 }},\n");
-    }
-    fs::write(model.join("model.toml"), card + "]\n").unwrap();
+    let [_, page_pipeline, page_packet] = &blocks(HEADING, "toml")[..] else { panic!("three of them") };
+    let card = fs::read_to_string(model.join("model.toml")).unwrap();
+    fs::write(model.join("model.toml"), format!("{card}\n{page_packet}")).unwrap();
 
     let folder = site.folder.path().to_owned();
     let (_qemu, pty) = chip(&elf, &folder);
-    let daemon = site.run(&format!(
-        "[[pipeline]]\nname = \"rig\"\nmodel = \"hydraulic-cooler\"\ndecode = {{ format = \"packet\" }}\n\
-         write_back = {{ as = \"frame\", text = \"{{verdict}}\", expires_ms = 20000 }}\n\
-         [pipeline.source]\nkind = \"serial\"\nport = \"{pty}\"\nframing = \"cobs\"\ncrc = \"crc16_ibm_3740\"\n\
-         queue_frames = 64\nwhen_full = \"block\"\n{}",
-        pipeline("by-mqtt", "hydraulic-cooler", "rig/frame", "csv")
-    ));
+    // The chip sends an hour's samples in two seconds: those of the page come one by one.
+    let port = format!("port = \"{pty}\", queue_frames = 64, when_full = \"block\"");
+    let by_wire = page_pipeline
+        .replace("port = \"/dev/ttyACM0\"", &port)
+        .replace("\"{verdict}\"", "\"{verdict}\", expires_ms = 20000");
+    assert!(by_wire.contains(&port) && by_wire.contains("expires_ms"), "{by_wire}");
+    let by_mqtt = pipeline("by-mqtt", "hydraulic-cooler", "rig/frame", "csv");
+    let daemon = site.run(&format!("{by_wire}\n{by_mqtt}"));
     daemon.wait_log(&["open", &pty], SOON);
     let_it_run(&folder);
 

@@ -25,4 +25,5 @@ mod overload;
 mod peers;
 mod real_data;
 mod serial;
+mod serial_page;
 mod tls;

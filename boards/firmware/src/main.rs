@@ -3,42 +3,25 @@
 //!
 //! Numbers come from a recipe instead of a converter, so that a test knows them ([`sample`]). All else
 //! is what a real one would do: fill a packet, frame it, send it; take in what comes back, frame by
-//! frame, between two packets. Not here: the chip (`chip`).
+//! frame, between two packets. Not here: the frames (`codec`), the chip (`chip`).
 
 #![no_std]
 #![no_main]
 
 mod chip;
-
-#[cfg(feature = "codec")]
-use lineside::stage::decode::framing::{
-    Deframe, Step, Sum, cobs,
-    packet::{Header, SampleType},
-};
+#[cfg_attr(not(feature = "codec"), path = "bare.rs")]
+mod codec;
 
 use chip::{LAMP, WIRE};
+use codec::{Lamp, send};
 
 const CHANNELS: usize = 8;
 /// Samples in a packet: a block takes less of the wire than its samples one by one.
 const ROWS: usize = 4;
 /// The packet's header, and the samples.
 const PACKET_BYTES: usize = 11 + 2 * CHANNELS * ROWS;
-/// Longest body from the daemon, with its checksum.
-#[cfg(feature = "codec")]
-const VERDICT_BYTES: usize = 64;
+
 const PACKETS: u16 = 60 / ROWS as u16 * 4;
-
-#[cfg(feature = "codec")]
-const CRC: Sum<u16> = Sum::<u16>::new(&crc::CRC_16_IBM_3740);
-#[cfg(feature = "codec")]
-type Verdicts = cobs::Deframer<Sum<u16>, [u8; VERDICT_BYTES]>;
-
-/// As large as what the codec keeps between two bytes, beside its buffer; `measure.py` reads the size.
-#[cfg(feature = "codec")]
-#[used]
-#[unsafe(link_section = ".figures")]
-static CODEC_STATE: [u8; size_of::<Verdicts>() - VERDICT_BYTES] =
-    [0; size_of::<Verdicts>() - VERDICT_BYTES];
 
 fn main() -> ! {
     WIRE.open();
@@ -51,12 +34,12 @@ fn main() -> ! {
             for (channel, value) in of_row.iter_mut().enumerate() {
                 *value = sample(sequence as usize * ROWS + row, channel);
             }
-            lamp.watch_for_a_millisecond();
+            watch_for_a_millisecond(&mut lamp);
         }
         send(sequence, &samples);
     }
     loop {
-        lamp.watch_for_a_millisecond();
+        watch_for_a_millisecond(&mut lamp);
     }
 }
 
@@ -72,69 +55,11 @@ fn sample(number: usize, channel: usize) -> i16 {
     CENTRE[cycle % 2][channel] + noise as i16 - 4
 }
 
-#[cfg(feature = "codec")]
-fn send(sequence: u16, samples: &[i16]) {
-    let header = Header {
-        samples: SampleType::I16,
-        sensor: 1,
-        schema: 1,
-        sequence,
-        time_us: u32::from(sequence) * ROWS as u32 * 1_000_000,
-        channels: CHANNELS as u8,
-    };
-    let mut packet = [0; PACKET_BYTES];
-    let mut frame = [0; cobs::encoded_bytes(PACKET_BYTES + 2)];
-    // Neither can fail: the sizes are those of these samples.
-    let framed = header
-        .write_i16(samples, &mut packet)
-        .and_then(|bytes| cobs::encode(&packet[..bytes], &CRC, &mut frame));
-    if let Ok(bytes) = framed {
-        WIRE.send(&frame[..bytes]);
-    }
-}
-
-#[cfg(not(feature = "codec"))]
-fn send(sequence: u16, samples: &[i16]) {
-    let mut packet = [0; PACKET_BYTES];
-    packet[4..6].copy_from_slice(&sequence.to_le_bytes());
-    for (to, sample) in packet[11..].chunks_exact_mut(2).zip(samples) {
-        to.copy_from_slice(&sample.to_le_bytes());
-    }
-    WIRE.send(&packet);
-}
-
-/// Shows the latest verdict: `P`ass, `F`ail, or another first letter.
-struct Lamp {
-    #[cfg(feature = "codec")]
-    deframer: Verdicts,
-}
-
-impl Lamp {
-    const fn new() -> Self {
-        Self {
-            #[cfg(feature = "codec")]
-            deframer: cobs::Deframer::new(CRC, [0; VERDICT_BYTES]),
+/// Takes in what comes back meanwhile.
+fn watch_for_a_millisecond(lamp: &mut Lamp) {
+    while !chip::millisecond_is_over() {
+        while let Some(byte) = WIRE.received() {
+            lamp.take(byte);
         }
-    }
-
-    fn watch_for_a_millisecond(&mut self) {
-        while !chip::millisecond_is_over() {
-            while let Some(byte) = WIRE.received() {
-                self.take(byte);
-            }
-        }
-    }
-
-    #[cfg(feature = "codec")]
-    fn take(&mut self, byte: u8) {
-        // A damaged frame is passed over: the next verdict corrects the lamp.
-        if let Step::Frame { body: [first, ..], .. } = self.deframer.push(&[byte]) {
-            LAMP.send(&[first.to_ascii_uppercase()]);
-        }
-    }
-
-    #[cfg(not(feature = "codec"))]
-    fn take(&mut self, byte: u8) {
-        LAMP.send(&[byte.to_ascii_uppercase()]);
     }
 }
