@@ -178,6 +178,18 @@ impl CrcName {
         CRC_NAMES[self.0]
     }
 
+    /// Bytes that it takes on the wire.
+    pub fn bytes(self) -> usize {
+        let bits = match self.algorithm() {
+            CrcAlgorithm::U8(algorithm) => algorithm.width,
+            CrcAlgorithm::U16(algorithm) => algorithm.width,
+            CrcAlgorithm::U32(algorithm) => algorithm.width,
+            CrcAlgorithm::U64(algorithm) => algorithm.width,
+            CrcAlgorithm::U128(algorithm) => algorithm.width,
+        };
+        usize::from(bits).div_ceil(8)
+    }
+
     /// What it computes.
     pub fn algorithm(self) -> CrcAlgorithm {
         algorithm(self.0)

@@ -1,6 +1,7 @@
 //! A serial port as meant: the line, how frames stand in its stream, and who is listened to.
 
 use std::num::NonZeroUsize;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::Modbus;
@@ -102,6 +103,40 @@ pub struct Framing {
     pub max_frame_bytes: NonZeroUsize,
     /// Silence that ends an unfinished frame.
     pub idle_reset: Duration,
+}
+
+impl Framing {
+    /// Bytes that a frame can carry behind its sequence number, and the key that says so.
+    pub fn payload_bytes(&self) -> (RangeInclusive<usize>, &'static str) {
+        let number = match (self.sequence_bytes, &self.kind) {
+            (0, _) => 0,
+            // The digits of 65 535, and a colon.
+            (_, FramingKind::Line) => 6,
+            (bytes, _) => usize::from(bytes),
+        };
+        let longest = self.max_frame_bytes.get();
+        let (longest, key) = match &self.kind {
+            FramingKind::Fixed { bytes, .. } => {
+                let exactly = bytes.get().saturating_sub(number);
+                return (exactly..=exactly, "frame_bytes");
+            }
+            FramingKind::Length { sync, bytes, counts, .. } => {
+                let crc = self.crc.map_or(0, CrcName::bytes);
+                let beside = match counts {
+                    LengthCounts::Body => 0,
+                    LengthCounts::BodyAndCrc => crc,
+                    LengthCounts::Whole => sync.as_bytes().len() + usize::from(*bytes) + crc,
+                };
+                let highest = (1u64 << (8 * bytes)) - 1;
+                let counted = usize::try_from(highest).unwrap_or(usize::MAX).saturating_sub(beside);
+                if counted < longest { (counted, "length_bytes") } else { (longest, "max_frame_bytes") }
+            }
+            _ => (longest, "max_frame_bytes"),
+        };
+        // A blank line is no frame.
+        let shortest = usize::from(self.kind == FramingKind::Line && number == 0);
+        (shortest..=longest.saturating_sub(number), key)
+    }
 }
 
 /// Which framing, with what belongs to it alone.

@@ -1,5 +1,6 @@
 //! `[pipeline.write_back]` as meant: which port hears the verdict, and as what.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::serial::Line;
@@ -14,6 +15,8 @@ pub struct WriteBack {
     pub line: Option<Line>,
     /// What is written.
     pub form: Form,
+    /// Bytes of text that a frame of the port's codec carries; `None`: no frame is written.
+    pub frame_bytes: Option<RangeInclusive<usize>>,
     /// A verdict that is not on the wire by then is dropped.
     pub expires_after: Duration,
 }
@@ -67,6 +70,22 @@ impl Piece {
             "pipeline" => Self::Pipeline,
             _ => return None,
         })
+    }
+
+    /// Bytes that it becomes, at least and at most; `None`: anyone's, as labels and ids are.
+    pub fn bytes(&self, pipeline: &str) -> (usize, Option<usize>) {
+        let exactly = |bytes| (bytes, Some(bytes));
+        match self {
+            Self::Words(words) => exactly(words.len()),
+            Self::Verdict => {
+                let words = Outcome::ALL.map(|outcome| outcome.as_str().len());
+                (words.into_iter().min().unwrap_or(0), words.into_iter().max())
+            }
+            Self::Label | Self::Score | Self::FrameId => (0, None),
+            // 128 bits in hexadecimal.
+            Self::Id => exactly(32),
+            Self::Pipeline => exactly(pipeline.len()),
+        }
     }
 
     /// The pieces of a text; `Err`: what is wrong with it.

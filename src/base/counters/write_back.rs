@@ -7,7 +7,7 @@ pub enum WriteLoss {
     Expired,
     /// Newer ones came before the port had time for it.
     Overtaken,
-    /// The other side will not have it.
+    /// The unit answered with an exception, or no frame of the port's codec carries the text.
     Refused,
     /// The frame was delivered a second time: it may have been acted on already.
     Redelivered,

@@ -3,7 +3,6 @@
 use toml::Spanned;
 
 use super::Rules;
-use super::source::ports_at_odds;
 use super::write_back::{Places, join_ports};
 use crate::config::document::{self, Field, Reader, shorten};
 use crate::config::raw::{Kind, RawDecode, RawPipeline, RawPublish};
@@ -11,8 +10,14 @@ use crate::config::serial::{FramingKind, Wire};
 use crate::config::{Decode, Device, Format, Pipeline, Publish, Source, SourceKind, topic};
 
 /// Pipelines whose publications come back to them through others, and those that take what the device
-/// says of itself: index and complaint. One that feeds itself directly has its complaint already.
-fn circles(pipelines: &[Pipeline], device: &str) -> Vec<(usize, String)> {
+/// says of itself: index and complaint. One that feeds itself directly has its complaint already, and so
+/// has one that could not be made out.
+fn circles(pipelines: &[Option<Pipeline>], device: &str) -> Vec<(usize, String)> {
+    let pipelines: Vec<(usize, &Pipeline)> = pipelines
+        .iter()
+        .enumerate()
+        .filter_map(|(index, pipeline)| Some((index, pipeline.as_ref()?)))
+        .collect();
     // A port hears nothing of what is published.
     let source = |pipeline: &Pipeline| match &pipeline.source.kind {
         SourceKind::Mqtt { topic, .. } => Some(topic.clone()),
@@ -25,7 +30,7 @@ fn circles(pipelines: &[Pipeline], device: &str) -> Vec<(usize, String)> {
         })
     };
     let mut found = Vec::new();
-    for (index, pipeline) in pipelines.iter().enumerate() {
+    for (nth, &(index, pipeline)) in pipelines.iter().enumerate() {
         for word in ["availability", "stats"] {
             let own = format!("lineside/{device}/{word}");
             if let Some(topic) = source(pipeline)
@@ -37,25 +42,25 @@ fn circles(pipelines: &[Pipeline], device: &str) -> Vec<(usize, String)> {
             }
         }
         // Whoever is reached from this one, through any number of others.
-        let mut reached = vec![index];
+        let mut reached = vec![nth];
         let mut next = 0;
         while let Some(&from) = reached.get(next) {
             next += 1;
             for to in 0..pipelines.len() {
-                if !reached.contains(&to) && feeds(&pipelines[from], &pipelines[to]) {
+                if !reached.contains(&to) && feeds(pipelines[from].1, pipelines[to].1) {
                     reached.push(to);
                 }
             }
         }
-        let back = reached.iter().skip(1).find(|&&other| feeds(&pipelines[other], pipeline));
+        let back = reached.iter().skip(1).find(|&&other| feeds(pipelines[other].1, pipeline));
         // Told once, at the first of the circle.
         if let Some(&other) = back
-            && reached.iter().all(|&other| other >= index)
+            && reached.iter().all(|&other| other >= nth)
         {
             let message = format!(
                 "what this pipeline publishes comes back to it through {:?}: predictions or error messages \
                  would go round for ever; keep their topics apart",
-                pipelines[other].name
+                pipelines[other].1.name
             );
             found.push((index, message));
         }
@@ -98,16 +103,14 @@ impl Rules<'_, '_> {
                 None => Places::default(),
             });
         }
-        let mut pipelines: Vec<Pipeline> = pipelines.into_iter().collect::<Option<_>>()?;
+        self.a_port_is_read_one_way(list);
         for (at, message) in join_ports(&mut pipelines, &ways_back) {
             self.complain(at, message);
         }
-        let mut together = circles(&pipelines, &device?.id);
-        together.extend(ports_at_odds(&pipelines));
-        for (index, message) in together {
+        for (index, message) in device.map_or(Vec::new(), |device| circles(&pipelines, &device.id)) {
             self.complain(list[index].get_ref().source.at().unwrap_or(at), message);
         }
-        Some(pipelines)
+        pipelines.into_iter().collect()
     }
 
     pub(super) fn pipeline(&mut self, raw: &RawPipeline, device: Option<&Device>) -> Option<Pipeline> {
@@ -191,6 +194,20 @@ impl Rules<'_, '_> {
         let SourceKind::Serial(serial) = &source.kind else { return };
         let format_at = raw.decode.table().and_then(|(_, decode)| decode.format.at()).unwrap_or(0);
         let is_text = matches!(decode.format, Format::Json | Format::Csv);
+        let headless = match &serial.wire {
+            Wire::Modbus(_) => Some("a round has no header that names it"),
+            Wire::Frames(framing) if framing.kind == FramingKind::Line => {
+                Some("with framing = \"line\" each line is a frame of its own, so no header stands above it")
+            }
+            Wire::Frames(_) => None,
+        };
+        if let (Some(why), Some((_, written)), Format::Csv) = (headless, raw.decode.table(), decode.format) {
+            for (key, at) in [("id_field", written.id_field.at()), ("time_field", written.time_field.at())] {
+                if let Some(at) = at {
+                    self.complain(at, format!("{key} is a column by its header, and {why}; use format = \"json\", or remove {key}"));
+                }
+            }
+        }
         let framing = match &serial.wire {
             Wire::Modbus(_) if !is_text && decode.format != Format::F32le => {
                 return self.complain(

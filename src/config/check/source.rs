@@ -3,55 +3,91 @@
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use toml::Spanned;
+
 use super::{Rules, positive};
 use crate::base::wire::{CRC_NAMES, CrcName};
 use crate::config::document::{Field, shorten};
 use crate::config::nearest::nearest;
-use crate::config::raw::{FramingKind as FramingWord, Kind, RawSource};
+use crate::config::raw::{FramingKind as FramingWord, Kind, RawPipeline, RawSource};
 use crate::config::serial::{FlowControl, Framing, FramingKind, Line, Serial, SyncWord, Wire};
-use crate::config::{Modbus, Pipeline, Source, SourceKind, topic};
+use crate::config::{Modbus, Source, SourceKind, topic};
 
 /// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
 const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
 
-/// Pipelines on one port that do not agree on it: index and complaint.
-pub(super) fn ports_at_odds(pipelines: &[Pipeline]) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for (index, pipeline) in pipelines.iter().enumerate() {
-        let SourceKind::Serial(ours) = &pipeline.source.kind else { continue };
-        let earlier = pipelines[..index].iter().find_map(|earlier| match &earlier.source.kind {
-            SourceKind::Serial(theirs) if theirs.port == ours.port => Some((earlier, theirs)),
-            _ => None,
-        });
-        let Some((earlier, theirs)) = earlier else { continue };
-        let what = if theirs.line != ours.line {
-            "the line (baud, data_bits, parity, stop_bits, flow, rs485)"
-        } else if theirs.modbus().is_some() || ours.modbus().is_some() {
-            let message = format!(
-                "port {:?} is polled by pipeline {:?} already; a round goes to one pipeline",
-                shorten(&ours.port),
-                earlier.name
-            );
-            found.push((index, message));
-            continue;
-        } else if theirs.wire != ours.wire {
-            "the framing and its keys"
-        } else if theirs.durable != ours.durable {
-            "durable"
-        } else {
-            continue;
+/// Whether two pipelines say different things; what is broken has its own complaint.
+fn differ<V: PartialEq>(ours: &Field<V>, theirs: &Field<V>) -> bool {
+    let broken = |field: &Field<V>| matches!(field, Field::Broken);
+    !broken(ours) && !broken(theirs) && ours.value() != theirs.value()
+}
+
+/// The keys about which two pipelines on one port do not agree, each with its place in the later one.
+fn at_odds(ours: &RawSource, theirs: &RawSource) -> Vec<(&'static str, Option<usize>)> {
+    let mut keys = Vec::new();
+    macro_rules! compare {
+        ($($key:ident)*) => {
+            $(if differ(&ours.$key, &theirs.$key) {
+                keys.push((stringify!($key), ours.$key.at()));
+            })*
         };
-        let message = format!(
-            "port {:?} is that of pipeline {:?}, which says otherwise about {what}; one port is read one way",
-            shorten(&ours.port),
-            earlier.name
-        );
-        found.push((index, message));
     }
-    found
+    compare!(baud data_bits parity stop_bits flow rs485);
+    if ours.framing.is_written() && theirs.framing.is_written() {
+        compare!(framing);
+        // The keys of another framing differ by themselves.
+        if ours.framing.value() == theirs.framing.value() {
+            compare!(crc_from length_bytes length_order length_counts frame_bytes idle_reset_ms);
+            let sync = |raw: &RawSource| raw.sync.value().and_then(|text| SyncWord::parse(text));
+            if let (Some(one), Some(other)) = (sync(ours), sync(theirs))
+                && one != other
+            {
+                keys.push(("sync", ours.sync.at()));
+            }
+        }
+    }
+    let crc = |raw: &RawSource| raw.crc.value().map(|name| CrcName::parse(name));
+    if let (Some(one), Some(other)) = (crc(ours), crc(theirs))
+        && one != other
+    {
+        keys.push(("crc", ours.crc.at()));
+    }
+    compare!(crc_order sequence_bytes max_frame_bytes durable);
+    keys
 }
 
 impl Rules<'_, '_> {
+    /// Pipelines on one port agree on it. Asked of what is written, so that a slip elsewhere hides nothing.
+    pub(super) fn a_port_is_read_one_way(&mut self, list: &[Spanned<RawPipeline>]) {
+        let mut readers: Vec<(String, &RawSource)> = Vec::new();
+        for pipeline in list {
+            let pipeline = pipeline.get_ref();
+            let Some((at, ours)) = pipeline.source.table() else { continue };
+            let (Some(Kind::Serial), Some(port)) = (ours.kind.value(), ours.port.value()) else { continue };
+            let earlier = readers.iter().find(|(_, theirs)| theirs.port.value() == Some(port));
+            if let Some((whose, theirs)) = earlier {
+                let port = shorten(port);
+                let is_modbus = |raw: &RawSource| raw.framing.value() == Some(&FramingWord::ModbusRtu);
+                let keys = at_odds(ours, theirs);
+                if is_modbus(ours) && is_modbus(theirs) {
+                    let message =
+                        format!("port {port:?} is polled by {whose} already; a round goes to one pipeline");
+                    self.complain(at, message);
+                } else if !keys.is_empty() {
+                    let at = keys.iter().find_map(|(_, at)| *at).unwrap_or(at);
+                    let names: Vec<&str> = keys.iter().map(|(key, _)| *key).collect();
+                    let message = format!(
+                        "port {port:?} is that of {whose}, which says otherwise about {}; one port is read one way",
+                        names.join(", ")
+                    );
+                    self.complain(at, message);
+                }
+            }
+            let name = pipeline.name.value().map(|name| format!("pipeline {:?}", shorten(name)));
+            readers.push((name.unwrap_or_else(|| "an earlier pipeline".into()), ours));
+        }
+    }
+
     pub(super) fn source(&mut self, raw: &RawSource, at: usize) -> Option<Source> {
         let kind = raw.kind.value().copied();
         self.only_of_one_kind(raw, kind);
@@ -344,6 +380,14 @@ impl Rules<'_, '_> {
                     );
                     return None;
                 }
+                let number = *raw.sequence_bytes.value()?;
+                if bytes <= number {
+                    self.complain(
+                        raw.frame_bytes.at().unwrap_or(at),
+                        format!("frame_bytes is {bytes}, and sequence_bytes takes {number} of them; nothing is left"),
+                    );
+                    return None;
+                }
                 FramingKind::Fixed { sync: sync?, bytes: NonZeroUsize::new(bytes as usize)?, crc_from }
             }
         };
@@ -480,6 +524,90 @@ mod tests {
             assert!(found.starts_with("l.toml:8:21: format cannot be this with framing = "), "{found}");
             assert_eq!(complaints(COBS, format), "");
         }
+    }
+
+    /// What is wrong with two pipelines on one port, whose sources have these lines.
+    fn together(first: &str, second: &str) -> Vec<String> {
+        let pipeline = |name: &str, own: &str| {
+            format!(
+                "[[pipeline]]\nname = \"{name}\"\nmodel = \"m\"\ndecode = {{ format = \"json\" }}\n[pipeline.source]\n\
+                 kind = \"serial\"\nport = \"/dev/ttyS1\"\n{own}\n"
+            )
+        };
+        let text = format!(
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n{}{}",
+            pipeline("p", first),
+            pipeline("q", second)
+        );
+        match Config::parse(&text, Path::new("l.toml"), &|_: &str| None) {
+            Ok(_) => Vec::new(),
+            Err(complaints) => complaints.0.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn pipelines_on_one_port_are_told_every_key_on_which_they_differ() {
+        const COBS: &str = "framing = \"cobs\"\ncrc = \"crc16_modbus\"";
+        assert!(together(COBS, "framing = \"cobs\"\ncrc = \"CRC-16/MODBUS\"\nqueue_frames = 1").is_empty());
+        let found = together(COBS, "framing = \"slip\"\nbaud = 9_600\ncrc = \"none\"\ndurable = true");
+        assert_eq!(
+            found,
+            [
+                "l.toml:22:8: port \"/dev/ttyS1\" is that of pipeline \"p\", which says otherwise about baud, framing, crc, \
+              durable; one port is read one way"
+            ]
+        );
+        let fixed =
+            |sync: &str, bytes: u8| format!("framing = \"fixed\"\nsync = \"{sync}\"\nframe_bytes = {bytes}");
+        assert!(together(&fixed("AA55", 8), &fixed("aa 55", 8)).is_empty());
+        let found = together(&fixed("AA55", 8), &fixed("AA56", 9));
+        assert!(found[0].contains("otherwise about frame_bytes, sync; one port"), "{found:?}");
+    }
+
+    #[test]
+    fn a_mistake_elsewhere_does_not_hide_that_pipelines_differ_on_a_port() {
+        let found = together("framing = \"cobs\"\nwhen_full = \"blok\"", "framing = \"slip\"\nbaud = 1");
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].contains("when_full is \"blok\"") && found[2].contains("baud is 1;"), "{found:?}");
+        assert!(found[1].contains("says otherwise about framing; one port is read one way"), "{found:?}");
+    }
+
+    #[test]
+    fn a_fixed_frame_has_room_behind_its_sequence_number() {
+        let with = |bytes: u8| {
+            complaints(
+                &format!(
+                    "port = \"/dev/ttyS1\"\nframing = \"fixed\"\nsync = \"AA\"\nsequence_bytes = 2\nframe_bytes = {bytes}"
+                ),
+                "i16le",
+            )
+        };
+        assert_eq!(with(3), "");
+        assert!(with(2).contains("frame_bytes is 2, and sequence_bytes takes 2"), "{}", with(2));
+    }
+
+    #[test]
+    fn a_csv_frame_without_a_header_has_no_named_columns() {
+        let with = |source: &str, format: &str| {
+            let text = format!(
+                "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n\
+                 decode = {{ format = \"{format}\", id_field = \"part\", time_field = \"at\" }}\n\
+                 [pipeline.source]\nkind = \"serial\"\n{source}\n"
+            );
+            let read = Config::parse(&text, Path::new("l.toml"), &|_: &str| None);
+            read.err().map_or(Vec::new(), |complaints| complaints.0)
+        };
+        assert!(with(LINE, "json").is_empty() && with(COBS, "csv").is_empty());
+        let found = with(LINE, "csv");
+        assert!(
+            found[0].message.starts_with("id_field is a column by its header, and with framing"),
+            "{found:?}"
+        );
+        assert!(found[1].message.starts_with("time_field is a column"), "{found:?}");
+        let modbus = "port = \"/dev/ttyS1\"\nframing = \"modbus_rtu\"\n[[pipeline.source.modbus.register]]\n\
+            name = \"a\"\nunit = 1\naddress = 0";
+        assert!(with(modbus, "json").is_empty());
+        assert_eq!(with(modbus, "csv").len(), 2);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Rules;
 use crate::config::document::{Field, shorten};
 use crate::config::raw::{RawSource, RawWriteBack, RawWriteValues, WriteAs};
-use crate::config::serial::{Line, Serial};
+use crate::config::serial::{Framing, FramingKind, Line, Serial, Wire};
 use crate::config::write_back::{Form, Piece, WriteBack};
 use crate::config::{ModbusRole, Pipeline, SourceKind};
 
@@ -15,6 +15,7 @@ pub(super) struct Places {
     table: usize,
     port: Option<usize>,
     form: Option<usize>,
+    text: Option<usize>,
     line: Option<(&'static str, usize)>,
 }
 
@@ -51,6 +52,7 @@ impl Rules<'_, '_> {
                 rs485: *raw.rs485.value()?,
             }),
             form: form?,
+            frame_bytes: None,
             expires_after: Duration::from_millis(*raw.expires_ms.value()?),
         })
     }
@@ -150,16 +152,19 @@ impl Places {
             table,
             port: raw.port.at(),
             form: raw.r#as.at(),
+            text: raw.text.at(),
             line: line.into_iter().find_map(|(key, at)| at.map(|at| (key, at))),
         }
     }
 }
 
-/// Joins each pipeline's way back with whoever else uses its port. Complaints, with their places.
-pub(super) fn join_ports(pipelines: &mut [Pipeline], places: &[Places]) -> Vec<(usize, String)> {
+/// Joins each pipeline's way back with whoever else uses its port, as far as they could be made out.
+/// Complaints, with their places.
+pub(super) fn join_ports(pipelines: &mut [Option<Pipeline>], places: &[Places]) -> Vec<(usize, String)> {
     let mut complaints = Vec::new();
-    let reader = |port: &str, pipelines: &[Pipeline]| {
-        pipelines.iter().find_map(|pipeline| match &pipeline.source.kind {
+    let all_known = pipelines.iter().all(Option::is_some);
+    let reader = |port: &str, pipelines: &[Option<Pipeline>]| {
+        pipelines.iter().flatten().find_map(|pipeline| match &pipeline.source.kind {
             SourceKind::Serial(serial) if serial.port == port => {
                 Some((pipeline.name.clone(), (**serial).clone()))
             }
@@ -167,7 +172,8 @@ pub(super) fn join_ports(pipelines: &mut [Pipeline], places: &[Places]) -> Vec<(
         })
     };
     for index in 0..pipelines.len() {
-        let Some(write_back) = &pipelines[index].write_back else { continue };
+        let Some(pipeline) = &pipelines[index] else { continue };
+        let Some(write_back) = &pipeline.write_back else { continue };
         let at = places[index];
         let is_modbus = matches!(write_back.form, Form::Coil { .. } | Form::Register { .. });
         let port = shorten(&write_back.port);
@@ -182,18 +188,27 @@ pub(super) fn join_ports(pipelines: &mut [Pipeline], places: &[Places]) -> Vec<(
             }
             complaints
                 .extend(against_the_reader(&serial, is_modbus, &port).map(|message| (form_at, message)));
-            if let Some(write_back) = &mut pipelines[index].write_back {
+            let mut frame_bytes = None;
+            if let (Form::Frame(pieces), Wire::Frames(framing)) = (&write_back.form, &serial.wire) {
+                frame_bytes = Some(framing.payload_bytes().0);
+                let message = no_frame(pieces, &pipeline.name, framing);
+                complaints.extend(message.map(|message| (at.text.unwrap_or(form_at), message)));
+            }
+            if let Some(write_back) =
+                pipelines[index].as_mut().and_then(|pipeline| pipeline.write_back.as_mut())
+            {
                 write_back.line = None;
+                write_back.frame_bytes = frame_bytes;
             }
             continue;
         }
-        if matches!(write_back.form, Form::Frame(_)) {
+        if matches!(write_back.form, Form::Frame(_)) && all_known {
             complaints.push((
                 port_at,
                 format!("no source reads port {port:?}, so its codec is not known; as = \"line\" needs none"),
             ));
         }
-        let at_odds = pipelines[..index].iter().find(|earlier| {
+        let at_odds = pipelines[..index].iter().flatten().find(|earlier| {
             earlier.write_back.as_ref().is_some_and(|theirs| {
                 let theirs_is_modbus = matches!(theirs.form, Form::Coil { .. } | Form::Register { .. });
                 theirs.port == write_back.port
@@ -214,6 +229,44 @@ pub(super) fn join_ports(pipelines: &mut [Pipeline], places: &[Places]) -> Vec<(
     complaints
 }
 
+/// Why this text is no frame of that framing, whatever the verdict or with one of them; `None`: it fits as
+/// far as can be known.
+fn no_frame(pieces: &[Piece], pipeline: &str, framing: &Framing) -> Option<String> {
+    let has_line_end = |piece: &Piece| matches!(piece, Piece::Words(words) if words.contains(['\n', '\r']));
+    if framing.kind == FramingKind::Line && pieces.iter().any(has_line_end) {
+        return Some("text holds a line end, which ends a frame with framing = \"line\"; remove it".into());
+    }
+    let (room, key) = framing.payload_bytes();
+    let bytes: Vec<(usize, Option<usize>)> = pieces.iter().map(|piece| piece.bytes(pipeline)).collect();
+    let least: usize = bytes.iter().map(|(least, _)| least).sum();
+    let most: Option<usize> = bytes.iter().map(|(_, most)| *most).sum();
+    // Every verdict comes one day; of a label nobody knows how long it is.
+    let certain: usize = bytes.iter().map(|(least, most)| most.unwrap_or(*least)).sum();
+    if matches!(framing.kind, FramingKind::Fixed { .. }) {
+        let seen = match most {
+            Some(most) if least == most && room.contains(&most) => return None,
+            Some(most) if least == most => format!("{least} bytes"),
+            Some(most) => format!("{least} to {most} bytes"),
+            None => format!("{least} bytes or more"),
+        };
+        return Some(format!(
+            "text comes to {seen}, and a frame of this port carries exactly {} ({key}); as = \"line\" writes it \
+             without a frame",
+            room.end(),
+        ));
+    }
+    if most == Some(0) && !room.contains(&0) {
+        return Some("text is empty, and a blank line is no frame; say what is written".into());
+    }
+    (certain > *room.end()).then(|| {
+        format!(
+            "text comes to {certain} bytes or more, and a frame of this port carries {} at most ({key}); shorten it, \
+             or raise {key} at the source",
+            room.end()
+        )
+    })
+}
+
 /// Whether what is written fits what is read on the same port.
 fn against_the_reader(serial: &Serial, is_modbus: bool, port: &str) -> Option<String> {
     match (serial.modbus(), is_modbus) {
@@ -228,5 +281,67 @@ fn against_the_reader(serial: &Serial, is_modbus: bool, port: &str) -> Option<St
             "port {port:?} does not speak Modbus; use as = \"line\" or as = \"frame\", or another port"
         )),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use crate::config::Config;
+
+    /// What is wrong with writing this text as a frame to a port of this framing; empty: nothing.
+    fn complaints(text: &str, framing: &str) -> String {
+        let text = format!(
+            "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"screw\"\nmodel = \"m\"\n\
+             decode = {{ format = \"json\" }}\nwrite_back = {{ as = \"frame\", text = \"{text}\" }}\n\
+             [pipeline.source]\nkind = \"serial\"\nport = \"/dev/ttyS1\"\n{framing}\n"
+        );
+        match Config::parse(&text, Path::new("l.toml"), &|_: &str| None) {
+            Ok(_) => String::new(),
+            Err(complaints) => complaints.to_string(),
+        }
+    }
+
+    #[test]
+    fn a_text_of_varying_length_is_no_fixed_frame() {
+        let fixed = |bytes: u32| format!("framing = \"fixed\"\nsync = \"AA55\"\nframe_bytes = {bytes}");
+        let found = complaints("{verdict}", &fixed(24));
+        assert_eq!(
+            found,
+            "l.toml:9:37: text comes to 4 to 9 bytes, and a frame of this port carries exactly 24 (frame_bytes); as = \
+             \"line\" writes it without a frame"
+        );
+        assert!(complaints("{label}", &fixed(24)).contains("comes to 0 bytes or more, and"));
+        assert!(complaints("{id}", &fixed(24)).contains("comes to 32 bytes, and"));
+        assert_eq!(complaints("{id}", &fixed(32)), "");
+        assert_eq!(complaints("{pipeline} {id}", &format!("{}\nsequence_bytes = 2", fixed(40))), "");
+    }
+
+    #[test]
+    fn a_text_is_no_longer_than_the_frames_of_its_port() {
+        let most = |bytes: u32| format!("framing = \"cobs\"\nmax_frame_bytes = {bytes}");
+        assert_eq!(complaints("{verdict}", &most(9)), "");
+        assert_eq!(complaints("{verdict} {label} {frame_id} {score}", &most(12)), "");
+        let found = complaints("{verdict}", &most(8));
+        assert!(
+            found.contains("comes to 9 bytes or more, and a frame of this port carries 8 at most (max_"),
+            "{found}"
+        );
+        assert!(!complaints("{id} {id}", &most(30)).is_empty());
+        let numbered = format!("{}\nsequence_bytes = 1", most(9));
+        assert!(complaints("{verdict}", &numbered).contains("carries 8 at most"));
+        let counted = "framing = \"length\"\nsync = \"AA55\"\nlength_bytes = 1\nlength_counts = \"whole\"\ncrc = \"crc16_modbus\"";
+        assert_eq!(complaints(&"x".repeat(250), counted), "");
+        assert!(complaints(&"x".repeat(251), counted).contains("carries 250 at most (length_bytes)"));
+    }
+
+    #[test]
+    fn a_line_ends_where_it_ends() {
+        const LINE: &str = "framing = \"line\"";
+        assert_eq!(complaints("{verdict}", LINE), "");
+        assert!(complaints("{verdict}\\n", LINE).contains("text holds a line end"));
+        assert!(complaints("", LINE).contains("text is empty"));
+        assert_eq!(complaints("{verdict}\\n", "framing = \"cobs\""), "");
     }
 }

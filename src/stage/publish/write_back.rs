@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::base::counters::WriteLoss;
 use crate::base::{Frame, FrameId, Micros, Prediction, Reason, Scored};
@@ -22,6 +23,8 @@ pub struct VerdictWriter {
     /// Index, and name.
     pipeline: (usize, Arc<str>),
     writes: Arc<Writes>,
+    /// A text fitted no frame, and that was said.
+    misfit_told: Arc<AtomicBool>,
 }
 
 /// What a text may speak of.
@@ -36,7 +39,7 @@ struct Said<'a> {
 impl VerdictWriter {
     /// For the pipeline of this index and name; `writes` leads to its port.
     pub fn new(config: WriteBack, index: usize, name: &str, writes: Arc<Writes>) -> Self {
-        Self { config, pipeline: (index, name.into()), writes }
+        Self { config, pipeline: (index, name.into()), writes, misfit_told: Arc::default() }
     }
 
     /// A prediction was made.
@@ -83,8 +86,17 @@ impl VerdictWriter {
     }
 
     fn hand_over(&self, now: Micros, taken_at: Micros, said: &Said<'_>) {
+        let what = self.what(said);
+        if let Some(words) = self.misfit(&what) {
+            self.writes.lost(self.pipeline.0, WriteLoss::Refused);
+            // Once: a label that is too long comes again and again.
+            if !self.misfit_told.swap(true, Ordering::Relaxed) {
+                log::warn!("{words}");
+            }
+            return;
+        }
         let expires_at = taken_at + self.config.expires_after;
-        self.writes.push(now, PortWrite { pipeline: self.pipeline.0, what: self.what(said), expires_at });
+        self.writes.push(now, PortWrite { pipeline: self.pipeline.0, what, expires_at });
     }
 
     fn what(&self, said: &Said<'_>) -> What {
@@ -100,6 +112,22 @@ impl VerdictWriter {
                 What::Modbus { unit: *unit, request: Request::WriteRegister { address: *address, value } }
             }
         }
+    }
+
+    /// Why no frame of the port carries it.
+    fn misfit(&self, what: &What) -> Option<String> {
+        let (What::Body(body), Some(room)) = (what, &self.config.frame_bytes) else { return None };
+        (!room.contains(&body.len())).then(|| {
+            format!(
+                "pipeline {}: a verdict of {} bytes fits no frame of port {}, which carries {} to {}: it is not written; \
+                 shorten text in [pipeline.write_back], or let the port's source have longer frames",
+                self.pipeline.1,
+                body.len(),
+                self.config.port,
+                room.start(),
+                room.end()
+            )
+        })
     }
 
     fn text(&self, pieces: &[Piece], said: &Said<'_>) -> String {
@@ -177,7 +205,13 @@ mod tests {
     fn bench(form: Form) -> Bench {
         let counters = Arc::new(PipelineCounters::default());
         let writes = Arc::new(Writes::new(vec![counters.clone()], || ()));
-        let config = WriteBack { port: "p".into(), line: None, form, expires_after: Duration::from_secs(1) };
+        let config = WriteBack {
+            port: "p".into(),
+            line: None,
+            frame_bytes: matches!(form, Form::Frame(_)).then_some(0..=5),
+            form,
+            expires_after: Duration::from_secs(1),
+        };
         Bench { writer: VerdictWriter::new(config, 0, "screw", writes.clone()), writes, counters }
     }
 
@@ -202,6 +236,24 @@ mod tests {
         let anomaly = Scored::Anomaly { anomaly_score: 2.5, expected: Vec::new() };
         bench.writer.prediction(Micros(5), &prediction(Verdict::Uncertain, anomaly));
         assert!(matches!(bench.taken(), What::Bytes(line) if line.starts_with(b"screw uncertain  2.5 ")));
+    }
+
+    #[test]
+    fn a_text_that_no_frame_carries_is_refused_in_words_and_counted() {
+        let bench = bench(Form::Frame(Piece::parse("{label}").unwrap()));
+        bench.writer.prediction(Micros(5), &prediction(Verdict::Fail, class("wet", 0.5)));
+        assert_eq!(bench.taken(), What::Body(b"wet".to_vec()));
+        for refused in 1..=2 {
+            bench.writer.prediction(Micros(5), &prediction(Verdict::Fail, class("cracked", 0.5)));
+            assert_eq!(bench.writes.take(Micros(6)), None);
+            assert_eq!(bench.counters.write_lost(WriteLoss::Refused).get(), refused);
+        }
+        let words = bench.writer.misfit(&What::Body(b"cracked".to_vec())).unwrap();
+        assert!(
+            words.starts_with("pipeline screw: a verdict of 7 bytes fits no frame of port p, which"),
+            "{words}"
+        );
+        assert!(bench.writer.misfit_told.load(Ordering::Relaxed));
     }
 
     #[test]
