@@ -36,10 +36,16 @@ impl Sub<Micros> for Micros {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UnixMicros(pub u64);
 
+impl UnixMicros {
+    /// Midnight of a day of the calendar, 1970 at the earliest.
+    pub fn midnight(year: u64, month: u64, day: u64) -> Self {
+        Self(days_from_civil(year, month, day) * MICROS_PER_DAY)
+    }
+}
+
 impl fmt::Display for UnixMicros {
     /// RFC 3339 in UTC with microseconds: `2026-11-24T02:07:51.000250Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const MICROS_PER_DAY: u64 = 86_400_000_000;
         let (year, month, day) = civil_from_days(self.0 / MICROS_PER_DAY);
         let of_day = self.0 % MICROS_PER_DAY;
         let (seconds, micros) = (of_day / 1_000_000, of_day % 1_000_000);
@@ -48,11 +54,13 @@ impl fmt::Display for UnixMicros {
     }
 }
 
+const MICROS_PER_DAY: u64 = 86_400_000_000;
+const DAYS_FROM_0000_03_01_TO_1970: u64 = 719_468;
+const DAYS_PER_ERA: u64 = 146_097;
+
 /// Year, month and day of a day counted from 1970-01-01 (Howard Hinnant's `civil_from_days`: years
 /// begin in March, so that the leap day is a year's last).
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
-    const DAYS_FROM_0000_03_01_TO_1970: u64 = 719_468;
-    const DAYS_PER_ERA: u64 = 146_097;
     let days = days + DAYS_FROM_0000_03_01_TO_1970;
     let (era, of_era) = (days / DAYS_PER_ERA, days % DAYS_PER_ERA);
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
@@ -61,6 +69,15 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
     let day = of_year - (153 * from_march + 2) / 5 + 1;
     let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
     (year_of_era + era * 400 + u64::from(month <= 2), month, day)
+}
+
+/// The inverse.
+fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
+    let year = year - u64::from(month <= 2);
+    let (era, year_of_era) = (year / 400, year % 400);
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let of_era = 365 * year_of_era + year_of_era / 4 - year_of_era / 100 + of_year;
+    (era * DAYS_PER_ERA + of_era).saturating_sub(DAYS_FROM_0000_03_01_TO_1970)
 }
 
 /// Where a thread at the edge takes its times from. Code that decides gets times as arguments.
@@ -115,6 +132,10 @@ mod tests {
         assert_eq!(text(1_798_761_599), "2026-12-31T23:59:59.000000Z");
         assert_eq!(text(4_107_542_400), "2100-03-01T00:00:00.000000Z"); // 2100 has no leap day
         assert_eq!(text(4_107_542_399), "2100-02-28T23:59:59.000000Z");
+        for days in (0..50_000).step_by(13) {
+            let (year, month, day) = civil_from_days(days);
+            assert_eq!(days_from_civil(year, month, day), days, "{year}-{month}-{day}");
+        }
         assert_eq!(ToString::to_string(&UnixMicros(1_000_250)), "1970-01-01T00:00:01.000250Z");
     }
 

@@ -175,7 +175,10 @@ fn quoted(text: &str) -> String {
 /// A port that cannot be had, with its exit code.
 pub(super) fn not_opened(error: OpenError) -> Failure {
     let exit = match error {
-        OpenError::Absent { .. } | OpenError::Busy { .. } | OpenError::Permission { .. } => Exit::Unavailable,
+        OpenError::Absent { .. }
+        | OpenError::Busy { .. }
+        | OpenError::Ours { .. }
+        | OpenError::Permission { .. } => Exit::Unavailable,
         OpenError::Several { .. } | OpenError::NotATty(_) | OpenError::Settings { .. } => Exit::Usage,
         OpenError::Other { .. } => Exit::IoErr,
     };

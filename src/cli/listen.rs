@@ -243,8 +243,8 @@ struct Listener {
     cuts: bool,
     frames: Option<u64>,
     secs: Option<Duration>,
-    /// Of the clock that portions are timed by, and of the wall.
-    began: (Micros, UnixMicros),
+    /// Of the clock that portions are timed by, and of the wall where that is known.
+    began: (Micros, Option<UnixMicros>),
     text: String,
 }
 
@@ -270,7 +270,7 @@ impl Listener {
             cuts: *cuts,
             frames: args.frames,
             secs,
-            began: (Micros(0), UnixMicros(0)),
+            began: (Micros(0), None),
             text: String::new(),
         }
     }
@@ -288,7 +288,7 @@ impl Listener {
             left = left.map(|left| left - u64::from(seen.is_frame()));
             let at = seen.at.since(began.0);
             if *json {
-                let wall = UnixMicros(began.1.0 + at.as_micros() as u64);
+                let wall = began.1.map(|wall| UnixMicros(wall.0 + at.as_micros() as u64));
                 text.push_str(&show::json(at, wall, &seen, *reading).to_string());
             } else {
                 text.push_str(&show::line(at, &seen, *reading, *paint));
@@ -307,9 +307,10 @@ impl Listener {
     /// From a port.
     fn hear(&mut self, serial: &Serial, record: Option<&Path>, stop: &AtomicBool) -> Result<(), Failure> {
         let tty = Tty::open(&serial.port, &serial.line).map_err(not_opened)?;
-        self.began = (CLOCK.now(), CLOCK.wall());
+        let wall = CLOCK.wall();
+        self.began = (CLOCK.now(), Some(wall));
         let line = tty::in_words(&serial.line);
-        let mut recorder = record.map(|path| Tape::create(path, &tty, &line, self.began.1)).transpose()?;
+        let mut recorder = record.map(|path| Tape::create(path, &tty, &line, wall)).transpose()?;
         self.say(&format!("listening on {}, {line}; Ctrl-C ends it", tty.path.display()));
         for note in &tty.notes {
             self.say(&self.paint_of_words().yellow(&format!("the driver {note}")));
@@ -355,10 +356,10 @@ impl Listener {
     }
 
     /// From a recording, as fast as it can be read.
-    fn play(&mut self, portions: Playback, path: &Path, stop: &AtomicBool) -> Result<(), Failure> {
-        self.began = (Micros(0), UnixMicros(0));
+    fn play(&mut self, mut portions: Playback, path: &Path, stop: &AtomicBool) -> Result<(), Failure> {
         let mut end = Micros(0);
-        for portion in portions {
+        while let Some(portion) = portions.next() {
+            self.began.1 = portions.began();
             if stop.load(Ordering::Relaxed) {
                 break;
             }

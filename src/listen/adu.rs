@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::modbus::wire::{Asked, Exception, MAX_ADU, MAX_UNIT, Reply, is_sealed, sealed_len};
+use crate::modbus::wire::{Asked, EXCEPTION, Exception, MAX_ADU, MAX_UNIT, Reply, is_sealed, sealed_len};
 
 /// What was overheard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,7 +14,8 @@ pub enum Adu<'a> {
     /// A question.
     #[expect(missing_docs, reason = "named after the specification")]
     Request { unit: u8, asked: Asked },
-    /// The answer to the question before it.
+    /// The answer to the question before it; or an exception, which says enough without one. The function
+    /// is that of the question.
     #[expect(missing_docs, reason = "named after the specification")]
     Answer { unit: u8, function: u8, answer: Result<Reply<'a>, Exception> },
     /// Its CRC holds; which question it answers was not heard, or its function is not one of ours.
@@ -89,14 +90,20 @@ fn whole<'a>(rest: &'a [u8], last: &mut Option<Asked>) -> Option<(Adu<'a>, usize
     // An answer first: that to a write is its request once more.
     if let Some((answer, bytes)) = last.and_then(|asked| asked.answer_at_start(rest)) {
         *last = None;
-        return Some((Adu::Answer { unit, function, answer }, bytes));
+        return Some((Adu::Answer { unit, function: function & !EXCEPTION, answer }, bytes));
     }
     if let Ok(Some((asked, bytes))) = Asked::overheard(rest) {
         *last = Some(asked);
         return Some((Adu::Request { unit, asked }, bytes));
     }
     let bytes = other(rest).filter(|_| unit <= MAX_UNIT)?;
-    Some((Adu::Other { unit, function }, bytes))
+    let adu = match *rest {
+        [_, _, code, ..] if function & EXCEPTION != 0 => {
+            Adu::Answer { unit, function: function & !EXCEPTION, answer: Err(Exception(code)) }
+        }
+        _ => Adu::Other { unit, function },
+    };
+    Some((adu, bytes))
 }
 
 /// Length of an answer whose question was not heard, or of a function that has no other mark than its CRC.
@@ -130,7 +137,9 @@ impl fmt::Display for Adu<'_> {
                 write!(f, "unit {unit}: ")?;
                 question(asked, f)
             }
-            Self::Answer { unit, answer: Err(exception), .. } => write!(f, "unit {unit}: {exception}"),
+            Self::Answer { unit, function, answer: Err(exception) } => {
+                write!(f, "unit {unit}: function {function} refused: {exception}")
+            }
             Self::Answer { unit, answer: Ok(Reply::Written), .. } => write!(f, "unit {unit}: written"),
             Self::Answer { unit, answer: Ok(Reply::Bits(bytes)), .. } => {
                 write!(f, "unit {unit}:")?;
@@ -193,7 +202,7 @@ mod tests {
         "8 unit 2: writes coil 4: on",
         "8 unit 2: written",
         "8 unit 3: reads 2 holding registers from 10",
-        "5 unit 3: exception 2 (",
+        "5 unit 3: function 3 refused: exception 2 (illegal data address: ",
     ];
 
     fn are_said(said: &[String]) {
@@ -211,6 +220,19 @@ mod tests {
     #[test]
     fn an_answer_without_its_question_is_known_by_its_crc() {
         assert_eq!(heard(&[&bus()[8..17]]), ["9 unit 1: function 3"]);
+    }
+
+    #[test]
+    fn an_exception_says_in_words_what_was_refused_whatever_was_asked_before_it() {
+        let all = bus();
+        let refusal = &all[all.len() - 5..];
+        for before in [&[][..], &all[..8]] {
+            let said = heard(&[before, refusal]);
+            assert!(said.last().unwrap().starts_with(SAID[5]), "{said:?}");
+        }
+        assert!(
+            heard(&[&sealed(&[1, 0xab, 1])])[0].starts_with("5 unit 1: function 43 refused: exception 1 (")
+        );
     }
 
     #[test]

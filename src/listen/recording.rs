@@ -9,13 +9,15 @@
 //! 0.100312 776f726c640d0a
 //! ```
 //!
-//! The first line says what it is. Notes follow: a word and the rest of the line, for people. Then
-//! portions, one a line: seconds since the beginning, and the bytes that one read gave, in hexadecimal.
+//! The first line says what it is. Notes follow: a word and the rest of the line, for people; `began` alone
+//! is read, the date of the beginning. Then portions, one a line: seconds since the beginning, and the bytes that one read gave, in hexadecimal.
 //! Blank lines and those behind `#` mean nothing. Promise: a portion is in memory at a time, and times
 //! never go backwards.
 
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
+
+use crate::base::UnixMicros;
 
 /// The first line, up to its version.
 const MAGIC: &str = "lineside-recording ";
@@ -96,13 +98,19 @@ pub struct Portions<R> {
     from: R,
     line: usize,
     at: Duration,
+    began: Option<UnixMicros>,
     over: bool,
 }
 
 impl<R: BufRead> Portions<R> {
     /// Reads from its first line on.
     pub fn of(from: R) -> Self {
-        Self { from, line: 0, at: Duration::ZERO, over: false }
+        Self { from, line: 0, at: Duration::ZERO, began: None, over: false }
+    }
+
+    /// The date of the beginning, as far as the lines before the last portion tell it.
+    pub fn began(&self) -> Option<UnixMicros> {
+        self.began
     }
 
     fn wrong(&self, message: impl Into<String>) -> RecordingError {
@@ -136,6 +144,7 @@ impl<R: BufRead> Portions<R> {
             }
             if !line.starts_with(|first: char| first.is_ascii_digit()) {
                 // A note, a comment, nothing.
+                self.began = line.strip_prefix("began ").map_or(self.began, date);
                 continue;
             }
             let (seconds, digits) = line.split_once(' ').unwrap_or((line, ""));
@@ -166,6 +175,21 @@ impl<R: BufRead> Iterator for Portions<R> {
         self.over = !matches!(portion, Some(Ok(_)));
         portion
     }
+}
+
+/// `2026-11-25T16:04:31.250000Z`
+fn date(text: &str) -> Option<UnixMicros> {
+    let (day, clock) = text.trim().strip_suffix('Z')?.split_once('T')?;
+    let parts: Vec<&str> = day.split('-').chain(clock.split(':')).collect();
+    let [year, month, day, hours, minutes, seconds] = parts[..] else { return None };
+    let number = |text: &str, least: u64, most: u64| {
+        text.parse().ok().filter(|number| (least..=most).contains(number))
+    };
+    let midnight =
+        UnixMicros::midnight(number(year, 1970, 9999)?, number(month, 1, 12)?, number(day, 1, 31)?);
+    let minutes = 60 * number(hours, 0, 23)? + number(minutes, 0, 59)?;
+    let since = time(seconds).filter(|seconds| seconds.as_secs() < 60)? + Duration::from_secs(60 * minutes);
+    Some(UnixMicros(midnight.0 + since.as_micros() as u64))
 }
 
 /// Seconds with at most six decimals.
@@ -206,6 +230,30 @@ mod tests {
         assert_eq!(portions[0].bytes, b"Hello\r\n");
         assert_eq!(portions[1], Portion { at: Duration::from_micros(100_312), bytes: b"world\r\n".to_vec() });
         assert_eq!(portions.len(), 2);
+        let mut portions = Portions::of(example.as_bytes());
+        portions.next();
+        assert_eq!(portions.began().unwrap().to_string(), "2026-11-25T16:04:31.250000Z");
+    }
+
+    #[test]
+    fn a_date_that_is_none_is_none() {
+        assert_eq!(date("2000-02-29T23:59:59Z").unwrap().to_string(), "2000-02-29T23:59:59.000000Z");
+        for text in [
+            "",
+            "yesterday",
+            "2026-11-25",
+            "2026-11-25T16:04Z",
+            "2026-11-25T16:04:31",
+            "2026-13-25T16:04:31Z",
+            "2026-11-25T24:04:31Z",
+            "2026-11-25T16:04:60Z",
+            "1969-11-25T16:04:31Z",
+            "2026-11-0T16:04:31Z",
+            "99999999999999999999-11-25T16:04:31Z",
+            "2026-11-25T16:04:99999999999999999999Z",
+        ] {
+            assert_eq!(date(text), None, "{text}");
+        }
     }
 
     #[test]

@@ -162,11 +162,13 @@ fn text(bytes: &[u8]) -> String {
     words
 }
 
-/// What was seen as one object; `wall`: when its first byte came.
-pub fn json(at: Duration, wall: UnixMicros, seen: &Seen<'_>, reading: Reading) -> Value {
+/// What was seen as one object; `wall`: when its first byte came, where that is known.
+pub fn json(at: Duration, wall: Option<UnixMicros>, seen: &Seen<'_>, reading: Reading) -> Value {
     let mut object = Map::new();
     object.insert("t_s".into(), json!(at.as_secs_f64()));
-    object.insert("at".into(), json!(wall.to_string()));
+    if let Some(wall) = wall {
+        object.insert("at".into(), json!(wall.to_string()));
+    }
     object.insert("wire".into(), digits(seen.wire));
     if seen.wire.len() < seen.wire_bytes {
         object.insert("wire_bytes".into(), json!(seen.wire_bytes));
@@ -394,15 +396,14 @@ mod tests {
     fn machines_get_what_people_see() {
         let body = packet();
         let what = What::Frame { payload: &body, sequence: Some((258, Continuity::Next)) };
-        let said = json(Duration::from_secs(1), UnixMicros(0), &seen(&[4, 255], what), Reading(None));
+        let said = json(Duration::from_secs(1), Some(UnixMicros(0)), &seen(&[4, 255], what), Reading(None));
         assert_eq!(said["wire"], "04ff");
         assert_eq!(said["packet"]["samples"], json!([[1.0, -2.0], [300.0, -400.0]]));
         assert_eq!((&said["sequence"], &said["at"]), (&json!(258), &json!("1970-01-01T00:00:00.000000Z")));
-        let bad =
-            json(Duration::ZERO, UnixMicros(0), &seen(&[], What::Bad(WireError::Malformed)), Reading(None));
+        let bad = json(Duration::ZERO, None, &seen(&[], What::Bad(WireError::Malformed)), Reading(None));
         assert_eq!(bad["bad"], "malformed");
         let answer = Adu::Answer { unit: 3, function: 4, answer: Err(Exception(2)) };
-        let said = json(Duration::ZERO, UnixMicros(0), &seen(&[], What::Adu(answer)), Reading(None));
+        let said = json(Duration::ZERO, None, &seen(&[], What::Adu(answer)), Reading(None));
         assert_eq!(said["modbus"], json!({"unit": 3, "function": 4, "exception": 2}));
     }
 

@@ -18,7 +18,7 @@ pub const BROADCAST: u8 = 0;
 /// Units that can be asked; 248 to 255 are reserved.
 pub const MAX_UNIT: u8 = 247;
 /// Set in the function code of a reply that says why not.
-const EXCEPTION: u8 = 0x80;
+pub const EXCEPTION: u8 = 0x80;
 const EXCEPTION_LEN: usize = 5;
 
 static CRC: Crc<u16, CrcTable<1>> = Crc::<u16, CrcTable<1>>::new(&CRC_16_MODBUS);

@@ -128,6 +128,15 @@ fn what_is_recorded_is_played_back_at_its_own_times_and_heard_the_same() {
     let offline = lineside(&[&["listen", path(&tape), "--json"], &COBS[..]].concat());
     let said = String::from_utf8_lossy(&offline.stdout).into_owned();
     assert_eq!(said.matches("\"sequence\":258").count(), 2, "{said}");
+    // At its own date, as far as it is there.
+    let began = text.lines().find_map(|line| line.strip_prefix("began ")).unwrap();
+    for (note, at) in [("2001-02-03T04:05:00Z", Some("2001-02-03T04:05:")), ("some day", None)] {
+        std::fs::write(&tape, text.replace(began, note)).unwrap();
+        let said = lineside(&[&["listen", path(&tape), "--json"], &COBS[..]].concat());
+        let first = String::from_utf8_lossy(&said.stdout).lines().next().unwrap().to_owned();
+        let first: Value = serde_json::from_str(&first).unwrap();
+        assert_eq!(first["at"].as_str().map(|at| &at[..17]), at, "{first}");
+    }
 }
 
 #[test]

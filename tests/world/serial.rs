@@ -339,10 +339,14 @@ fn ports_that_cannot_be_had_are_told_once_with_a_remedy_and_taken_when_they_can(
     let mut owner = Peer::start(owner, "tests/run makes target/test-venv");
     owner.wait_for("has it", |line| line == "has it");
     fs::write(at("file"), "not a port").unwrap();
+    // One port by two names, in two pipelines.
+    let twice = wire(site.folder.path(), "twice");
+    let link = at("link");
+    std::os::unix::fs::symlink(fs::canonicalize(&twice.here).unwrap(), &link).unwrap();
     let denied = wire(site.folder.path(), "denied");
     fs::set_permissions(&denied.here, fs::Permissions::from_mode(0o000)).unwrap();
 
-    let config: String = ["absent", "busy", "file", "denied"]
+    let config: String = ["absent", "busy", "file", "denied", "twice", "link"]
         .map(|name| listen(name, "weigh", &at(name), &cobs(), "f32le", ""))
         .concat()
         + &pipeline_with_ids("well", "weigh", "s/frame");
@@ -367,6 +371,9 @@ fn ports_that_cannot_be_had_are_told_once_with_a_remedy_and_taken_when_they_can(
         let words: Vec<&str> = words.iter().copied().chain([&place[..]]).collect();
         assert_eq!(told(&daemon, &words), 1, "{words:?}, once:\n{}", daemon.log());
     }
+    // Which of the two is first is chance.
+    let both = eventually(SOON, || (told(&daemon, &["in use by Lineside itself"]) == 1).then_some(()));
+    assert!(both.is_some(), "{}", daemon.log());
     // The daemon goes on meanwhile.
     site.client.publish("s/frame", AtLeastOnce, r#"{"id":"0","a":1,"b":2,"c":3}"#);
     site.client.wait_for(&result("well"), SOON, |_| true);

@@ -284,12 +284,12 @@ fn modbus(bytes: &[u8]) -> Option<Hypothesis> {
     let (mut explained, mut frames, mut questions) = (0, 0, 0);
     let mut cutter = Cutter::default();
     let mut tell = |wire: &[u8], adu: Adu<'_>| match adu {
-        Adu::Request { .. } | Adu::Answer { .. } | Adu::Other { function: 1..=16 | 0x81..=0x90, .. } => {
+        Adu::Request { .. } | Adu::Answer { function: 1..=16, .. } | Adu::Other { function: 1..=16, .. } => {
             explained += wire.len();
             frames += 1;
             questions += u64::from(matches!(adu, Adu::Request { .. }));
         }
-        Adu::Other { .. } | Adu::Stray => {}
+        Adu::Answer { .. } | Adu::Other { .. } | Adu::Stray => {}
     };
     cutter.push(bytes, &mut tell);
     cutter.idle(&mut tell);

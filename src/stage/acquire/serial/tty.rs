@@ -54,6 +54,15 @@ pub enum OpenError {
         /// The port.
         path: PathBuf,
     },
+    /// This process has it, under another name.
+    #[error(
+        "{} is in use by Lineside itself, under another name; write the same `port` wherever it is meant",
+        .path.display()
+    )]
+    Ours {
+        /// The port.
+        path: PathBuf,
+    },
     /// A file, a pipe, a disk.
     #[error("{} is no serial port", .0.display())]
     NotATty(PathBuf),
@@ -114,7 +123,7 @@ impl Tty {
                     io::ErrorKind::PermissionDenied => {
                         OpenError::Permission { group: group_of(&path), path: path.clone() }
                     }
-                    io::ErrorKind::ResourceBusy => OpenError::Busy { path: path.clone() },
+                    io::ErrorKind::ResourceBusy => busy(path.clone()),
                     io::ErrorKind::IsADirectory => OpenError::NotATty(path.clone()),
                     _ => OpenError::Other { path: path.clone(), source },
                 }
@@ -126,7 +135,11 @@ impl Tty {
         // careless ones.
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(OpenError::Busy { path }),
+            Err(TryLockError::WouldBlock) => {
+                // Before it is asked who has it open.
+                drop(file);
+                return Err(busy(path));
+            }
             Err(TryLockError::Error(source)) => return Err(OpenError::Other { path, source }),
         }
         ioctl_tiocexcl(&file)
@@ -244,6 +257,19 @@ fn differences(asked: &Termios, taken: &Termios) -> Vec<String> {
         }
     }
     notes
+}
+
+/// Who has a port that cannot be had. Two pipelines may mean one by a link and by what it leads to, or by
+/// two patterns.
+fn busy(path: PathBuf) -> OpenError {
+    let device = path.canonicalize();
+    let mut open = std::fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    match device {
+        Ok(device) if open.any(|file| std::fs::read_link(file.path()).is_ok_and(|file| file == device)) => {
+            OpenError::Ours { path }
+        }
+        Ok(_) | Err(_) => OpenError::Busy { path },
+    }
 }
 
 /// The name of the group that a file belongs to.
