@@ -15,6 +15,7 @@ use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, Thi
 use crate::daemon::boot::{self, Verified, VerifyError};
 use crate::daemon::ceiling::Ceiling;
 use crate::engine::{self, ModelError};
+use crate::mqtt::tls::{self, TlsError};
 use crate::outbox::place;
 
 /// Tell every mistake in a configuration, its models and their golden cases
@@ -274,7 +275,7 @@ fn remedy(models: &Path) -> String {
     }
 }
 
-/// Certificates that cannot be opened: `run` would fail to connect, again and again.
+/// Certificates that cannot be opened or used: `run` would fail to connect, again and again.
 fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
     let Some(tls) = &config.broker.tls else { return Vec::new() };
     let identity = tls.identity.as_ref();
@@ -289,7 +290,18 @@ fn certificates(config: &Config, text: &str) -> Vec<Complaint> {
         let message = format!("{key} {} cannot be read: {error}", path.display());
         Some(agree::at_key(&config.file, text, &["broker", key], message))
     };
-    files.into_iter().filter_map(wrong).collect()
+    let unreadable: Vec<Complaint> = files.into_iter().filter_map(wrong).collect();
+    let unusable = if unreadable.is_empty() { tls::look(tls).err() } else { None };
+    let unusable = unusable.map(|error| {
+        let key = match &error {
+            TlsError::Pem { path, .. } => files.iter().find(|(_, file)| *file == Some(path)),
+            TlsError::NoAuthorities { .. } => files.first(),
+            _ => files.get(1),
+        };
+        let key = key.map_or("url", |(key, _)| key);
+        agree::at_key(&config.file, text, &["broker", key], in_words(&error))
+    });
+    unreadable.into_iter().chain(unusable).collect()
 }
 
 /// An outbox folder that `run` would refuse, or could not write to.
@@ -424,6 +436,27 @@ mod tests {
         let config = CONFIG.replace("mqtt://[::1]\"", "mqtts://b\"\nca_file = \"none.pem\"");
         let found = check(&config, None);
         assert!(found[1].starts_with("l.toml:5:11: ca_file none.pem cannot be read"), "{found:?}");
+    }
+
+    #[test]
+    fn certificates_and_keys_that_are_none_are_told_at_their_keys() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path.display().to_string()
+        };
+        let junk = "-----BEGIN CERTIFICATE-----\nnot base64 %\n-----END CERTIFICATE-----\n";
+        let (junk, empty) = (file("junk.pem", junk), file("empty.pem", ""));
+        let with = |lines: &str| {
+            check(&CONFIG.replace("mqtt://[::1]\"", &format!("mqtts://b\"\n{lines}")), None).join("\n")
+        };
+        let found = with(&format!("ca_file = \"{junk}\""));
+        assert!(found.contains("l.toml:5:11: cannot use") && found.contains("as PEM"), "{found}");
+        let found = with(&format!("ca_file = \"{empty}\""));
+        assert!(found.contains("l.toml:5:11: no certificate authority found"), "{found}");
+        let found = with(&format!("cert_file = \"{empty}\"\nkey_file = \"{empty}\""));
+        assert!(found.contains("l.toml:6:12: cannot use") && found.contains("as PEM"), "{found}");
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub(crate) struct Address {
 
 /// The parts of a URL; the error says what is wrong and what would do, and never shows a password.
 pub(crate) fn parse(url: &str) -> Result<Address, String> {
+    if url.contains('@') {
+        return Err("a login does not belong in the URL; use the keys username and password".into());
+    }
     let Some((scheme, rest)) = url.split_once("://") else {
         return Err(format!("{} has no scheme; write mqtt://HOST:1883 or mqtts://HOST:8883", quote(url)));
     };
@@ -29,12 +32,13 @@ pub(crate) fn parse(url: &str) -> Result<Address, String> {
         }
         _ => return Err(format!("the scheme {} is unknown; use mqtt:// or mqtts://", quote(scheme))),
     };
-    if rest.contains('@') {
-        return Err("a login does not belong in the URL; use the keys username and password".into());
-    }
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if rest.contains(['/', '?', '#']) {
-        return Err(format!("{} has a path; an MQTT broker has only a host and a port", quote(url)));
+    // What stands there, or in place of a port, may be a password.
+    if let Some((host, _)) = rest.split_once(['/', '?', '#']) {
+        return Err(format!(
+            "behind {} stands a path; an MQTT broker has only a host and a port",
+            quote(host)
+        ));
     }
     let (host, port) = if let Some(after) = rest.strip_prefix('[') {
         let Some((host, after)) = after.split_once(']') else {
@@ -74,7 +78,10 @@ pub(crate) fn parse(url: &str) -> Result<Address, String> {
         }
         Some(digits) => match digits.parse::<u16>() {
             Ok(port) if port > 0 && digits.bytes().all(|b| b.is_ascii_digit()) => port,
-            _ => return Err(format!("the port is {}; it must be a number from 1 to 65535", quote(digits))),
+            _ if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                return Err(format!("the port is {}; it must be a number from 1 to 65535", quote(digits)));
+            }
+            _ => return Err("the port is no number; it must be one from 1 to 65535".into()),
         },
     };
     Ok(Address { host: host.to_owned(), port, tls })
@@ -110,6 +117,10 @@ mod tests {
             ("ws://a", "WebSocket"),
             ("http://a", "unknown"),
             ("mqtt://me:geheim@a", "username"),
+            ("me:geheim@a:1883", "username"),
+            ("mqtt:/me:geheim@a", "username"),
+            ("mqtt://a:geheim", "from 1 to 65535"),
+            ("mqtt://a/?password=geheim", "path"),
             ("mqtt://a/b", "path"),
             ("mqtt://", "no host"),
             ("mqtt://:1883", "no host"),

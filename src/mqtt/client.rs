@@ -184,6 +184,7 @@ async fn converse<M: Messages>(
                 if read.map_err(LinkError::of_socket)? == 0 {
                     return Err(link.closed().into());
                 }
+                link.heard(clock.now());
             }
             () = sleep(deadline) => {}
         }

@@ -153,10 +153,16 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
             })??,
             () = self.ended() => return Ok(()),
         };
-        match stream {
+        let ended = match stream {
             Stream::Plain(stream) => self.converse(stream).await,
             Stream::Tls(stream) => self.converse(*stream).await,
-        }
+        };
+        ended.map_err(|error| match error {
+            LinkError::Closed { .. } | LinkError::Io(_) if !self.link.is_up() => {
+                LinkError::Ungreeted { tls: tls.is_some(), source: Box::new(error) }
+            }
+            error => error,
+        })
     }
 
     async fn ended(&mut self) {
@@ -211,6 +217,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                     if read.map_err(LinkError::of_socket)? == 0 {
                         return Err(self.link.closed());
                     }
+                    talk.came(self.clock.now(), &mut self.link);
                 }
                 () = self.handle.0.wake.notified() => {}
                 () = sleep(within) => {}

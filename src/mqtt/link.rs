@@ -41,6 +41,10 @@ pub trait Role: Send {
     fn takes_more(&mut self) -> bool {
         true
     }
+    /// Bytes came, of a packet that may not be whole yet: answers to us may stand behind it.
+    fn heard(&mut self, now: Micros) {
+        let _ = now;
+    }
     /// Asked now and then: whether an answer of the broker's is overdue although the line lives.
     fn check(&mut self, now: Micros) -> Result<(), LinkError> {
         let _ = now;
@@ -96,6 +100,14 @@ pub enum LinkError {
     /// The broker refused a message of ours; after a while it may take it.
     #[error("the broker did not take a message: {0}")]
     NotTaken(Reason),
+    /// It ended before CONNACK.
+    #[error("the connection ended before CONNACK: does this port speak MQTT, {}?", if *.tls { "and let this client in" } else { "and without TLS (else mqtts://)" })]
+    Ungreeted {
+        /// Whether it had TLS.
+        tls: bool,
+        /// How it ended.
+        source: Box<LinkError>,
+    },
     /// CONNACK did not come.
     #[error("the broker took the connection but sent no CONNACK within {secs} s: is this port MQTT?")]
     NoConnAck {
@@ -276,10 +288,13 @@ impl<R: Role> Link<R> {
         if !welcome.at_least_once {
             return Err(LinkError::NoAtLeastOnce);
         }
-        // §3.2.2.3.14: what the server says holds. Zero switches it off there, and not here: we would
-        // never notice that the server is gone.
+        if welcome.max_packet_bytes == 0 {
+            return Err(LinkError::Protocol("a maximum packet size of 0"));
+        }
+        // §3.2.2.3.14: the server waits no longer than it says. It may wait for longer than we want to, or for
+        // ever (0): we would not notice that it is gone.
         self.keep_alive = match welcome.keep_alive_secs {
-            Some(secs @ 1..) => Duration::from_secs(secs.into()),
+            Some(secs @ 1..) => self.asked_keep_alive.min(Duration::from_secs(secs.into())),
             _ => self.asked_keep_alive,
         };
         out.limit(welcome.max_packet_bytes);
@@ -312,11 +327,13 @@ impl<R: Role> Link<R> {
         }
     }
 
-    /// We are not reading by our own choice: the broker's silence means nothing.
-    pub fn not_reading(&mut self, now: Micros) {
+    /// Bytes came: a sign of life, however long the packet is to which they belong. So is what waits unread by
+    /// our own choice.
+    pub fn heard(&mut self, now: Micros) {
         if let Phase::Up(up) = &mut self.phase {
             up.last_received = now;
             up.ping_since = None;
+            self.role.heard(now);
         }
     }
 

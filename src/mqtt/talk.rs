@@ -69,7 +69,7 @@ impl Talk {
         loop {
             // What is left from the last read comes first: it may have waited for room downstream.
             let mut is_drained = false;
-            while !is_drained && link.role.takes_more() {
+            while !is_drained && takes_more(link) {
                 match self.reader.next_packet()? {
                     Some(incoming) => link.received(now, incoming, &mut self.out)?,
                     None => is_drained = true,
@@ -83,13 +83,13 @@ impl Talk {
             if over && self.out.is_empty() {
                 return Ok(Turn::Over);
             }
-            let reads = link.role.takes_more();
+            let reads = takes_more(link);
             if reads && !is_drained && self.out.len() < OUT_BYTES {
                 // The role has found room meanwhile, and no byte need come for what is in our buffer.
                 continue;
             }
             if !reads {
-                link.not_reading(now);
+                link.heard(now);
             }
             link.tick(now, &mut self.out)?;
             if self.out.is_empty() {
@@ -105,6 +105,11 @@ impl Talk {
     /// Where the socket's bytes go, and what waits to be written.
     pub fn buffers(&mut self) -> (&mut BytesMut, &[u8]) {
         (self.reader.buffer(), &self.out)
+    }
+
+    /// The socket has given bytes.
+    pub fn came<R: Role>(&self, now: Micros, link: &mut Link<R>) {
+        link.heard(now);
     }
 
     /// Whether something waits to be written.
@@ -134,5 +139,70 @@ impl Talk {
             link.received(now, incoming, &mut unsaid)?;
         }
         Ok(false)
+    }
+}
+
+/// Without room too the greeting is heard: a broker that has forgotten us keeps frames from SUBSCRIBE on.
+fn takes_more<R: Role>(link: &mut Link<R>) -> bool {
+    !link.is_up() || link.role.takes_more()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Qos;
+    use crate::mqtt::link::Greeting;
+    use crate::mqtt::packet::Welcome;
+    use crate::mqtt::wire::Incoming;
+
+    /// Subscribes, and has no room.
+    struct Full;
+
+    impl Role for Full {
+        fn greeting(&self) -> Greeting {
+            Greeting { client_id: "c".into(), clean_session: false, will: None }
+        }
+        fn connected(&mut self, _: Micros, _: &Welcome, out: &mut Out) {
+            out.subscribe(1, [("t", Qos::AtLeastOnce)].into_iter());
+        }
+        fn received(&mut self, _: Micros, _: Incoming, _: &mut Out) -> Result<(), LinkError> {
+            panic!("it has no room");
+        }
+        fn pump(&mut self, _: Micros, _: &mut Out) {}
+        fn takes_more(&mut self) -> bool {
+            false
+        }
+        fn is_done(&mut self) -> bool {
+            true
+        }
+        fn disconnected(&mut self, _: Micros) {}
+    }
+
+    #[test]
+    fn who_has_no_room_is_greeted_and_subscribes_all_the_same() {
+        let broker = Broker {
+            host: "b".into(),
+            port: 1,
+            protocol: Protocol::V3_1_1,
+            tls: None,
+            login: None,
+            client_id: "c".into(),
+            keep_alive: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(10),
+            max_inflight: 1,
+        };
+        let mut link = Link::new(Full, &broker, 1);
+        link.opening();
+        let mut talk = Talk::new(&broker, 100, Micros(0), &mut link);
+        let hello = talk.buffers().1.len();
+        talk.wrote(hello, Micros(1), &mut link);
+        let turn = talk.turn(Micros(2), &mut link, |_| false).unwrap();
+        assert!(matches!(turn, Turn::Socket { reads: true, .. }), "CONNACK is read");
+        // CONNACK, and a frame behind it.
+        talk.buffers().0.extend_from_slice(&[0x20, 2, 0, 0, 0x30, 4, 0, 1, b't', b'x']);
+        let turn = talk.turn(Micros(3), &mut link, |_| false).unwrap();
+        assert!(link.is_up());
+        assert!(matches!(turn, Turn::Socket { reads: false, .. }), "the frame waits");
+        assert_eq!(talk.buffers().1[0], 0x82, "SUBSCRIBE");
     }
 }

@@ -15,10 +15,14 @@ pub enum PlaceError {
     /// Something else has that name.
     #[error("outbox: {} is a file; [outbox] path names a folder", .0.display())]
     NotAFolder(PathBuf),
+    /// A link whose target is missing.
+    #[error("outbox: {} is a link to what is not there; make its target, or set [outbox] path", .0.display())]
+    Dangling(PathBuf),
     /// Rights.
     #[error(
         "outbox: {} belongs to user {owner}, and we run as user {we}, who may not write there; \
-         `chown {we}` it, or set [outbox] path", path.display()
+         `{}` it, or set [outbox] path", path.display(),
+        if owner == we { "chmod u+rwx".into() } else { format!("chown {we}") }
     )]
     Denied {
         /// The folder, or the nearest one above it that is there.
@@ -131,8 +135,13 @@ pub fn usable(path: &Path) -> Result<(), PlaceError> {
 }
 
 fn no_file_in_the_way(path: &Path) -> Result<(), PlaceError> {
-    match path.ancestors().find(|path| path.exists()) {
+    match path.ancestors().find(|path| path.symlink_metadata().is_ok()) {
+        Some(there) if !there.exists() => Err(PlaceError::Dangling(there.into())),
         Some(there) if !there.is_dir() => Err(PlaceError::NotAFolder(there.into())),
+        _ if path.join("lock").is_dir() => Err(PlaceError::Unusable {
+            path: path.join("lock"),
+            source: io::Error::new(ErrorKind::IsADirectory, "a folder stands where the lock file belongs"),
+        }),
         _ => Ok(()),
     }
 }
@@ -210,6 +219,23 @@ mod tests {
         }
         assert!(usable(&folder.path().join("not/there/yet")).is_ok());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "asking leaves nothing behind");
+    }
+
+    #[test]
+    fn a_link_to_nothing_and_a_folder_in_place_of_the_lock_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(folder.path().join("gone"), &link).unwrap();
+        let path = folder.path().join("outbox");
+        fs::create_dir_all(path.join("lock")).unwrap();
+        for (path, words) in [(&link, "link is a link to what is not there"), (&path, "lock cannot be used")]
+        {
+            for error in [Place::take(path).unwrap_err(), usable(path).unwrap_err()] {
+                assert!(error.to_string().contains(words), "{error}");
+            }
+        }
+        let ours = PlaceError::Denied { path, owner: 7, we: 7 }.to_string();
+        assert!(ours.contains("`chmod u+rwx` it"), "{ours}");
     }
 
     #[test]

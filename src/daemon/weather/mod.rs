@@ -161,6 +161,7 @@ impl<R: Role> Side<R> {
         while self.reads && wire.to_daemon.front().is_some_and(|(at, ..)| now >= *at) {
             let (_, bytes, frame) = wire.to_daemon.pop_front().expect("it was looked at");
             talk.buffers().0.extend_from_slice(&bytes);
+            talk.came(now, &mut self.link);
             world.handed.extend(frame);
             world.happened += 1;
         }

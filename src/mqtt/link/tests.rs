@@ -151,7 +151,7 @@ fn a_link_that_only_sends_still_wants_to_hear_from_its_broker() {
 fn a_pause_of_our_own_is_not_the_brokers_silence() {
     let (mut link, mut out) = up();
     for second in 0..600 {
-        link.not_reading(secs(second));
+        link.heard(secs(second));
         if link.tick(secs(second), &mut out).is_ok() && !out.is_empty() {
             link.sent(secs(second));
             out.clear();
@@ -214,6 +214,44 @@ fn the_servers_keep_alive_and_packet_size_hold_where_it_says_so() {
     link.received(secs(0), Incoming::Packet(Packet::ConnAck(ack)), &mut out).unwrap();
     assert_eq!(link.deadline(secs(0)), Duration::from_secs(6));
     assert!(out.publish(&Publish::new("topic", "payload")).is_err());
+}
+
+#[test]
+fn a_server_that_would_wait_longer_than_we_do_is_watched_as_closely() {
+    let (mut link, mut out) = (fresh(), out());
+    link.opened(secs(0), &mut out);
+    let welcome = Welcome { keep_alive_secs: Some(3600), ..Welcome::default() };
+    let ack = ConnAck { reason: Reason::new(0), welcome };
+    link.received(secs(0), Incoming::Packet(Packet::ConnAck(ack)), &mut out).unwrap();
+    assert_eq!(link.deadline(secs(0)), KEEP_ALIVE.mul_f32(0.75));
+}
+
+#[test]
+fn bytes_of_a_packet_that_takes_minutes_are_a_sign_of_life() {
+    let (mut link, mut out) = up();
+    link.role.awaits = true;
+    for second in 0..600 {
+        link.heard(secs(second));
+        link.tick(secs(second), &mut out).unwrap();
+        if !out.is_empty() {
+            link.sent(secs(second));
+            out.clear();
+        }
+    }
+    // And their end is noticed as always.
+    link.tick(secs(603), &mut out).unwrap();
+    assert_eq!(out.split()[..], [0xc0, 0], "PINGREQ");
+    assert!(matches!(link.tick(secs(611), &mut out), Err(LinkError::Silent { secs: 12 })));
+}
+
+#[test]
+fn a_maximum_packet_size_of_zero_is_the_servers_mistake() {
+    let (mut link, mut out) = (fresh(), out());
+    link.opened(secs(0), &mut out);
+    let welcome = Welcome { max_packet_bytes: 0, ..Welcome::default() };
+    let ack = ConnAck { reason: Reason::new(0), welcome };
+    let refused = link.received(secs(0), Incoming::Packet(Packet::ConnAck(ack)), &mut out);
+    assert!(matches!(refused, Err(LinkError::Protocol(_))));
 }
 
 #[test]

@@ -364,6 +364,13 @@ impl Role for MqttSource {
         Ok(())
     }
 
+    /// A frame that is long on the wire goes before the grant that we wait for.
+    fn heard(&mut self, now: Micros) {
+        if let Phase::Asked { since } = &mut self.phase {
+            *since = now;
+        }
+    }
+
     fn check(&mut self, now: Micros) -> Result<(), LinkError> {
         match self.phase {
             Phase::Asked { since } if now.since(since) >= SUBACK_WITHIN => {
