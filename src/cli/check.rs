@@ -447,7 +447,7 @@ mod tests {
             path.display().to_string()
         };
         let junk = "-----BEGIN CERTIFICATE-----\nnot base64 %\n-----END CERTIFICATE-----\n";
-        let (junk, empty) = (file("junk.pem", junk), file("empty.pem", ""));
+        let (junk, empty, key) = (file("junk.pem", junk), file("empty.pem", ""), file("key.pem", ""));
         let with = |lines: &str| {
             check(&CONFIG.replace("mqtt://[::1]\"", &format!("mqtts://b\"\n{lines}")), None).join("\n")
         };
@@ -455,7 +455,7 @@ mod tests {
         assert!(found.contains("l.toml:5:11: cannot use") && found.contains("as PEM"), "{found}");
         let found = with(&format!("ca_file = \"{empty}\""));
         assert!(found.contains("l.toml:5:11: no certificate authority found"), "{found}");
-        let found = with(&format!("cert_file = \"{empty}\"\nkey_file = \"{empty}\""));
+        let found = with(&format!("cert_file = \"{empty}\"\nkey_file = \"{key}\""));
         assert!(found.contains("l.toml:6:12: cannot use") && found.contains("as PEM"), "{found}");
     }
 
