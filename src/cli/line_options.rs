@@ -178,7 +178,8 @@ pub(super) fn not_opened(error: OpenError) -> Failure {
         OpenError::Absent { .. }
         | OpenError::Busy { .. }
         | OpenError::Ours { .. }
-        | OpenError::Permission { .. } => Exit::Unavailable,
+        | OpenError::Permission { .. }
+        | OpenError::Confined { .. } => Exit::Unavailable,
         OpenError::Several { .. } | OpenError::NotATty(_) | OpenError::Settings { .. } => Exit::Usage,
         OpenError::Other { .. } => Exit::IoErr,
     };

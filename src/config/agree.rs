@@ -1,6 +1,8 @@
 //! A pipeline held against the card of its model: do they speak of the same thing?
 //!
-//! Pure; `check` and the daemon's boot both ask. Not here: the card against its graph (`engine`).
+//! Pure; `check` asks. Not here: the card against its graph (`engine`).
+
+mod wire;
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +18,12 @@ use super::{Complaint, Format, Pipeline, document};
 /// model that it names. Empty: all is well.
 pub fn complaints(file: &Path, text: &str, index: usize, pipeline: &Pipeline, card: &Card) -> Vec<Complaint> {
     let faults = faults(pipeline, card).into_iter();
-    faults.map(|(keys, message)| at(file, text, index, keys, message)).collect()
+    let faults = faults.map(|(keys, message)| at(file, text, index, keys, message));
+    let of_wire = wire::faults(pipeline, card).into_iter().map(|(keys, message)| {
+        let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+        at(file, text, index, &keys, message)
+    });
+    faults.chain(of_wire).collect()
 }
 
 /// A complaint that points at a key of the `index`-th pipeline: `["source", "topic"]`.
@@ -157,11 +164,12 @@ mod tests {
     use super::*;
     use crate::config::Config;
 
-    fn card(features: &str, output: &str) -> Card {
+    pub(super) fn card(features: &str, output: &str) -> Card {
+        let columns = features.matches("{ name").count().max(1);
         let text = format!(
             "schema = \"lineside.card/1\"\nname = \"m\"\nversion = \"1\"\nsummary = \"s\"\n\
                 licence = \"MIT\"\n[graph]\nfile = \"m.onnx\"\nsha256 = \"{}\"\ninput = [{{ \
-                name = \"x\", type = \"f32\", shape = [1, 1] }}]\n[features]\ninput = \"x\"\n\
+                name = \"x\", type = \"f32\", shape = [1, {columns}] }}]\n[features]\ninput = \"x\"\n\
                 {features}\n[output]\ntensor = \"y\"\n{output}\n",
             "0".repeat(64)
         );

@@ -362,7 +362,7 @@ fn ports_that_cannot_be_had_are_told_once_with_a_remedy_and_taken_when_they_can(
         ("absent", &["there is no", "is the adapter plugged in?"]),
         ("busy", &["in use by another program", "fuser -v"]),
         ("file", &["is no serial port"]),
-        ("denied", &["no permission to open", "it belongs to group", "usermod -aG"]),
+        ("denied", &["no permission to open", "with mode 0000, so there is no group to join"]),
     ];
     for (name, words) in expected {
         let stats = port_stats(&site, &at(name), |port| port["failures"].as_u64() > Some(3));

@@ -13,6 +13,7 @@ mod marks;
 pub mod modbus;
 mod pace;
 mod pattern;
+mod rights;
 mod source;
 pub mod tty;
 mod turns;

@@ -5,7 +5,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -16,6 +16,8 @@ use rustix::termios::{
 };
 
 use super::pattern::{self, NotOne};
+use super::rights;
+pub use super::rights::Rights;
 use crate::config::serial::{FlowControl, Line, Parity};
 
 /// Why a port cannot be had now. All of these may pass: a cable is plugged in, a program ends.
@@ -38,15 +40,21 @@ pub enum OpenError {
         found: Vec<PathBuf>,
     },
     /// Permission denied.
-    #[error("no permission to open {}{}", .path.display(), .group.as_ref().map_or_else(
-        || "; it belongs to another user".into(),
-        |group| format!("; it belongs to group {group}: `sudo usermod -aG {group} USER`, then log in again or restart the service")
-    ))]
+    #[error("no permission to open {}; {}", .path.display(), rights::remedy(.path, .rights.as_ref()))]
     Permission {
         /// The port.
         path: PathBuf,
-        /// The group that may.
-        group: Option<String>,
+        /// Who may; `None`: that cannot be seen either.
+        rights: Option<Rights>,
+    },
+    /// Not a matter of rights: the kernel keeps devices of this kind from our control group.
+    #[error(
+        "{} is kept from this service whatever its rights; add its kind to DeviceAllow= (`systemctl edit lineside`), or \
+         hand it to the container (`--device {}`)", .path.display(), .path.display()
+    )]
+    Confined {
+        /// The port.
+        path: PathBuf,
     },
     /// Another program has it.
     #[error("{} is in use by another program; `fuser -v {}` names it", .path.display(), .path.display())]
@@ -109,25 +117,12 @@ impl Tty {
         })?;
         // Not our controlling terminal, and no waiting for a modem's carrier.
         let flags = (OFlags::NOCTTY | OFlags::NONBLOCK).bits() as i32;
-        let file =
-            OpenOptions::new().read(true).write(true).custom_flags(flags).open(&path).map_err(|source| {
-                let errno = Errno::from_io_error(&source);
-                match source.kind() {
-                    io::ErrorKind::NotFound => {
-                        OpenError::Absent { port: port.into(), others: pattern::known_ports() }
-                    }
-                    // A driver whose adapter has just gone.
-                    _ if errno == Some(Errno::NXIO) || errno == Some(Errno::NODEV) => {
-                        OpenError::Absent { port: port.into(), others: pattern::known_ports() }
-                    }
-                    io::ErrorKind::PermissionDenied => {
-                        OpenError::Permission { group: group_of(&path), path: path.clone() }
-                    }
-                    io::ErrorKind::ResourceBusy => busy(path.clone()),
-                    io::ErrorKind::IsADirectory => OpenError::NotATty(path.clone()),
-                    _ => OpenError::Other { path: path.clone(), source },
-                }
-            })?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(flags)
+            .open(&path)
+            .map_err(|source| not_opened(port, &path, source))?;
         if tcgetattr(&file).is_err() {
             return Err(OpenError::NotATty(path));
         }
@@ -197,6 +192,22 @@ impl Tty {
     /// What the driver has counted since it was loaded; `None`: it does not count.
     pub fn line_counts(&self) -> Option<LineCounts> {
         line_counts(&self.file)
+    }
+}
+
+/// What it means that the system does not open a port.
+fn not_opened(port: &str, path: &Path, source: io::Error) -> OpenError {
+    let path = path.to_owned();
+    match (Errno::from_io_error(&source), source.kind()) {
+        // A driver whose adapter has just gone says that there is no device.
+        (Some(Errno::NXIO | Errno::NODEV), _) | (_, io::ErrorKind::NotFound) => {
+            OpenError::Absent { port: port.into(), others: pattern::known_ports() }
+        }
+        (Some(Errno::PERM), _) => OpenError::Confined { path },
+        (_, io::ErrorKind::PermissionDenied) => OpenError::Permission { rights: Rights::of(&path), path },
+        (_, io::ErrorKind::ResourceBusy) => busy(path),
+        (_, io::ErrorKind::IsADirectory) => OpenError::NotATty(path),
+        _ => OpenError::Other { path, source },
     }
 }
 
@@ -270,17 +281,6 @@ fn busy(path: PathBuf) -> OpenError {
         }
         Ok(_) | Err(_) => OpenError::Busy { path },
     }
-}
-
-/// The name of the group that a file belongs to.
-fn group_of(path: &Path) -> Option<String> {
-    let id = std::fs::metadata(path).ok()?.gid();
-    let groups = std::fs::read_to_string("/etc/group").ok()?;
-    groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
-    })
 }
 
 /// What a driver has counted since it was loaded.
@@ -392,11 +392,10 @@ mod tests {
     }
 
     #[test]
-    fn the_group_that_may_is_named() {
-        let group = group_of(Path::new("/etc/passwd"));
-        assert_eq!(group.as_deref(), Some("root"));
-        let denied = OpenError::Permission { path: "/dev/ttyUSB0".into(), group: Some("dialout".into()) };
-        assert!(denied.to_string().contains("usermod -aG dialout USER"));
+    fn what_is_kept_from_a_service_is_no_matter_of_rights() {
+        let of = |errno: Errno| not_opened("/dev/null", Path::new("/dev/null"), errno.into());
+        assert!(matches!(of(Errno::ACCESS), OpenError::Permission { rights: Some(_), .. }));
+        assert!(of(Errno::PERM).to_string().contains("add its kind to DeviceAllow="));
     }
 
     #[test]
