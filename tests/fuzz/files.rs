@@ -2,7 +2,7 @@
 //! bounded memory and time.
 //!
 //! Built with the crate, so that it shares the tests' own build of the engine: run as it is, it plays
-//! `corpus/`. `run` links the same page with libFuzzer (`--cfg fuzzing`); `LINESIDE_FUZZ_TARGET` says which
+//! `corpus/` and `found/`. `run` links the same page with libFuzzer (`--cfg fuzzing`); `LINESIDE_FUZZ_TARGET` says which
 //! of the three it is then. A panic of Lineside's own code is a finding, also where the engine's guard would catch
 //! it. One of tract's, which that guard turns into an error, is told once for each place, and the search
 //! goes on.
@@ -115,8 +115,9 @@ fn look_at(error: &dyn Error) {
 #[cfg(not(fuzzing))]
 fn main() {
     for (name, target) in TARGETS {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz/corpus").join(name);
-        let files = folder.read_dir().expect("a corpus").map(|file| file.expect("a file").path());
+        let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fuzz");
+        let inside = |kind: &str| all.join(kind).join(name).read_dir().into_iter().flatten();
+        let files = inside("corpus").chain(inside("found")).map(|file| file.expect("a file").path());
         let files: Vec<_> = files.collect();
         assert!(files.len() > 3, "{name} has {} inputs", files.len());
         for file in &files {

@@ -101,8 +101,8 @@ impl Literal for Quantize {
         let (x, scale) = (inputs.need(0)?, inputs.need(1)?);
         let to = inputs.get(2).map(Tensor::datum_type).or(self.to).unwrap_or(DatumType::U8);
         let (least, most) = range(to)?;
-        let zeros = inputs.get(2).map(floats).transpose()?;
         let scales = floats(scale)?;
+        let zeros = zeros(inputs.get(2), &scales)?;
         let narrow = !self.double && x.datum_type() != DatumType::F64;
         if let (&[scale], true) = (&*scales, x.datum_type() == DatumType::F32 && narrow) {
             let zero = zeros.as_ref().map_or(0.0, |zeros| zeros[0]);
@@ -171,13 +171,22 @@ impl Literal for Dequantize {
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (x, scale) = (inputs.need(0)?, inputs.need(1)?);
-        let zeros = inputs.get(2).map(floats).transpose()?;
         let scales = floats(scale)?;
+        let zeros = zeros(inputs.get(2), &scales)?;
         let indices = self.grid.indices(x.shape(), scale.shape())?;
         let real = |(q, at): (f64, usize)| (q - zeros.as_ref().map_or(0.0, |zeros| zeros[at])) * scales[at];
         let values: Vec<f64> = floats(x)?.into_iter().zip(indices).map(real).collect();
         Ok(vec![from_floats(self.to.unwrap_or(scale.datum_type()), x.shape(), &values)?])
     }
+}
+
+/// One zero point for each scale; none: all are 0.
+fn zeros(given: Option<&Tensor>, scales: &[f64]) -> TractResult<Option<Vec<f64>>> {
+    let zeros = given.map(floats).transpose()?;
+    if let Some(zeros) = &zeros {
+        ensure!(zeros.len() == scales.len(), "{} zero points for {} scales", zeros.len(), scales.len());
+    }
+    Ok(zeros)
 }
 
 /// Least and largest value of a quantised type.
@@ -218,8 +227,9 @@ impl Literal for QLinearMatMul {
         let (b_scale, b_zero) = (each(inputs.need(4)?)?, each(inputs.need(5)?)?);
         let (y_scale, y_zero) = (each(inputs.need(6)?)?, each(inputs.need(7)?)?);
         ensure!(
-            [1, rows].contains(&a_scale.len()) && [1, columns].contains(&b_scale.len()),
-            "numbers of scales"
+            [&a_scale, &a_zero].iter().all(|each| [1, rows].contains(&each.len()))
+                && [&b_scale, &b_zero].iter().all(|each| [1, columns].contains(&each.len())),
+            "numbers of scales and zero points"
         );
         ensure!(y_scale.len() == 1 && y_zero.len() == 1, "one scale of the answer");
         let to = inputs.need(7)?.datum_type();
