@@ -477,6 +477,7 @@ fn mqtt_source(
             qos: *qos,
             id_property: id_property.clone(),
             max_payload_bytes: pipeline.config.source.max_payload_bytes.get(),
+            is_stateful: pipeline.is_stateful(),
         })
     };
     MqttSource::new(

@@ -50,13 +50,13 @@ impl Ledger {
     }
 
     /// A frame came with `pkid`, as delivery `delivery`; it is settled when `answers` of its answers are
-    /// safe. With no answers at all it may be acknowledged at once.
+    /// safe, beside those of it that are under way. With no answers at all it may be acknowledged at once.
     pub fn taken(&self, pkid: u16, delivery: u64, answers: usize) -> Receipt {
         let mut inner = self.lock();
         let frame = Receipt { delivery };
         inner.left.remove(&frame);
         if answers > 0 {
-            inner.open.insert(frame, answers);
+            *inner.open.entry(frame).or_default() += answers;
         }
         inner.waiting.push_back(Taken { pkid, frame });
         frame
@@ -185,6 +185,18 @@ mod tests {
         ledger.connection_lost();
         assert!(ledger.taken_again(9, 10));
         assert_eq!(ledger.next_ack(), Some(9), "answered before");
+    }
+
+    #[test]
+    fn a_frame_that_is_answered_again_waits_for_all_its_answers() {
+        let ledger = Ledger::new(|| {});
+        let receipt = ledger.taken(1, 10, 1);
+        ledger.taken(2, 10, 2);
+        ledger.settled(receipt);
+        ledger.settled(receipt);
+        assert_eq!(ledger.next_ack(), None);
+        ledger.settled(receipt);
+        assert_eq!([ledger.next_ack(), ledger.next_ack()], [Some(1), Some(2)]);
     }
 
     #[test]

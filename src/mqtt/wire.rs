@@ -41,6 +41,8 @@ pub struct Oversize {
     pub exactly_once: bool,
     /// The server says that it sent it before.
     pub dup: bool,
+    /// The server had kept it for whoever subscribes.
+    pub retain: bool,
     /// Bytes of payload that were skipped, properties included where those are too long themselves.
     pub payload_bytes: usize,
 }
@@ -163,6 +165,7 @@ impl Reader {
             pkid: pkid.first_chunk::<2>().map(|bytes| u16::from_be_bytes(*bytes)),
             exactly_once: (self.buffer[0] >> 1) & 0b11 == 2,
             dup: self.buffer[0] & 0b1000 != 0,
+            retain: self.buffer[0] & 1 != 0,
             payload_bytes: skipped,
         };
         Ok(Header::Oversize(oversize, header_bytes + named_bytes + passed))

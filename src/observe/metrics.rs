@@ -77,7 +77,7 @@ metrics_table! {
     MODEL_INFO = Gauge "lineside_model_info" ["pipeline", "model", "version"] "Always 1; its labels say which model decides.";
     FRAMES = Counter "lineside_frames_total" ["pipeline"] "Frames taken from the source, refused ones included.";
     FRAME_BYTES = Counter "lineside_frame_bytes_total" ["pipeline"] "Bytes of those frames.";
-    REDELIVERED = Counter "lineside_frames_redelivered_total" ["pipeline"] "Frames that the broker marked as delivered before.";
+    REDELIVERED = Counter "lineside_frames_redelivered_total" ["pipeline"] "Frames that came again: marked so by the broker, or retained and handed out anew.";
     ABSORBED = Counter "lineside_frames_absorbed_total" ["pipeline"] "Frames that filled a window or a state and wanted no prediction of their own.";
     LOST = Counter "lineside_frames_lost_total" ["pipeline", "reason"] "Frames that got no prediction, by reason.";
     PREDICTIONS = Counter "lineside_predictions_total" ["pipeline"] "Predictions made.";

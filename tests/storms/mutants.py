@@ -44,7 +44,7 @@ MUTANTS = [
      "Some(since) if now.since(since) >= answer_within =>", "Some(since) if now.since(since) >= answer_within * 1000 =>",
      storm("faults")),
     ("a frame that comes again is a new frame", "src/stage/acquire/identity.rs",
-     "filter(|known| dup && ", "filter(|known| dup && false && ", storm("kills")),
+     "known: &&Known| dup && ", "known: &&Known| dup && false && ", storm("kills")),
     ("all frames without an id are one frame", "src/stage/acquire/identity.rs",
      "self.next.wrapping_add(1)", "self.next.wrapping_add(0)", storm("kills")),
     ("the next process does not know the frames of this one", "src/stage/acquire/identity.rs",

@@ -259,6 +259,7 @@ impl Line {
             qos: Qos::AtLeastOnce,
             id_property: None,
             max_payload_bytes: 1000,
+            is_stateful: false,
         };
         let source = MqttSource::new(
             "c".into(),

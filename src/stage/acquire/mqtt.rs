@@ -6,13 +6,12 @@
 //! set to `block`, the connection is not read. What MQTT 5 carries beside a payload (expiry, where the
 //! answer is wanted, user properties) travels along.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::identity::{Identities, Seen};
 use super::subscriptions::Subscriptions;
@@ -38,8 +37,6 @@ const UNSUBSCRIBE_PKID: u16 = 2;
 /// whole queue at once, and sends all of it again after a break: it must find its identities still
 /// remembered then, and half of them are room for what other pipelines' frames push out.
 const MAX_UNACKNOWLEDGED: usize = super::identity::REMEMBERED / 2;
-/// Topics whose retained frame is remembered, so that subscribing anew does not answer it again.
-const RETAINED_REMEMBERED: usize = 1024;
 
 /// Told whether frames are taken.
 pub type OnTaking = Box<dyn Fn(bool) + Send>;
@@ -59,6 +56,8 @@ pub struct Route {
     pub id_property: Option<String>,
     /// Larger payloads are refused.
     pub max_payload_bytes: usize,
+    /// Its answers depend on the frames before.
+    pub is_stateful: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,8 +85,6 @@ pub struct MqttSource {
     on_taking: OnTaking,
     identities: Identities,
     phase: Phase,
-    /// Topic → hash of the retained payload that was taken.
-    retained: HashMap<String, u64>,
     /// Arrivals for lanes without room.
     held: VecDeque<(usize, Arrival)>,
     /// Packet ids of frames that came at QoS 2 and are not acknowledged.
@@ -129,7 +126,6 @@ impl MqttSource {
             on_taking,
             identities,
             phase: Phase::None,
-            retained: HashMap::new(),
             held: VecDeque::new(),
             exactly_once: HashSet::new(),
             said_exactly_once: false,
@@ -197,13 +193,7 @@ impl MqttSource {
         if publish.exactly_once {
             self.came_exactly_once(publish.pkid);
         }
-        let named = self.identities.identify(topic, payload, pkid, *dup);
-        if *retain && self.was_taken(publish) {
-            if let Some(pkid) = pkid {
-                self.ledger.taken(pkid, named.0.delivery, 0);
-            }
-            return;
-        }
+        let named = self.identify(topic, payload, pkid, *dup, *retain);
         let mut carried = Carried { retained: *retain, ..Carried::default() };
         let mut user: &[(String, String)] = &[];
         if let Some(properties) = properties.get() {
@@ -219,13 +209,28 @@ impl MqttSource {
     }
 
     fn oversize(&mut self, now: Micros, oversize: &Oversize) {
-        let &Oversize { ref topic, pkid, exactly_once, dup, payload_bytes } = oversize;
+        let &Oversize { ref topic, pkid, exactly_once, dup, retain, payload_bytes } = oversize;
         if let (true, Some(pkid)) = (exactly_once, pkid) {
             self.came_exactly_once(pkid);
         }
-        let named = self.identities.identify(topic, &payload_bytes.to_le_bytes(), pkid, dup);
-        let carried = Carried::default();
+        let named = self.identify(topic, &payload_bytes.to_le_bytes(), pkid, dup, retain);
+        let carried = Carried { retained: retain, ..Carried::default() };
         self.deliver(now, &Bytes::new(), &Delivery { topic, pkid, named, payload_bytes, carried, user: &[] });
+    }
+
+    fn identify(
+        &mut self,
+        topic: &str,
+        payload: &[u8],
+        pkid: Option<u16>,
+        dup: bool,
+        retain: bool,
+    ) -> (Identity, Seen) {
+        if retain {
+            self.identities.identify_retained(topic, payload, pkid, dup)
+        } else {
+            self.identities.identify(topic, payload, pkid, dup)
+        }
     }
 
     /// We subscribe at QoS 0 and 1, and another program may have subscribed with our client id before: what the
@@ -257,17 +262,24 @@ impl MqttSource {
     fn deliver(&mut self, now: Micros, payload: &Bytes, delivery: &Delivery<'_>) {
         let &Delivery { topic, pkid, named: (identity, seen), payload_bytes, ref carried, user } = delivery;
         fail::pass(Point::FrameTaken);
-        let wanted: Vec<(&Route, Origin)> =
+        let mut wanted: Vec<(&Route, Origin)> =
             self.routes.iter().filter_map(|route| Some((route, route.filter.matches(topic)?))).collect();
         if wanted.is_empty() {
             self.link.unmatched.bump();
         }
         // Answered already, or about to be: neither a second inference nor a second place in a window.
-        if let (Seen::Here, Some(pkid)) = (seen, pkid)
-            && self.ledger.taken_again(pkid, identity.delivery)
-        {
+        if seen == Seen::Here && pkid.is_none_or(|pkid| self.ledger.taken_again(pkid, identity.delivery)) {
             wanted.iter().for_each(|(route, _)| self.intake.count_again(route.pipeline));
             return;
+        }
+        // A second answer harms nobody; a window would count the frame twice, and most likely it is the same.
+        if seen == Seen::Acknowledged {
+            wanted.retain(|(route, _)| {
+                if route.is_stateful {
+                    self.intake.count_again(route.pipeline);
+                }
+                !route.is_stateful
+            });
         }
         let receipt = pkid.map(|pkid| self.ledger.taken(pkid, identity.delivery, wanted.len()));
         let acquired_at = SystemClock.wall();
@@ -304,19 +316,6 @@ impl MqttSource {
             }
         }
         self.intake.wake();
-    }
-
-    /// A broker sends the retained frame at each SUBSCRIBE: the same one is answered once.
-    fn was_taken(&mut self, publish: &Publish) -> bool {
-        let hash = xxh3_64(&publish.payload);
-        if self.retained.get(&publish.topic) == Some(&hash) {
-            return true;
-        }
-        if self.retained.len() >= RETAINED_REMEMBERED {
-            self.retained.clear();
-        }
-        self.retained.insert(publish.topic.clone(), hash);
-        false
     }
 }
 
@@ -451,6 +450,7 @@ mod tests {
             qos: Qos::AtLeastOnce,
             id_property: Some("part".into()),
             max_payload_bytes: 100,
+            is_stateful: false,
         };
         let routes = filters.iter().enumerate().map(route).collect();
         let intake = Arc::new(Intake::new(lanes.clone(), counters.clone()));
@@ -593,6 +593,7 @@ mod tests {
             pkid: Some(2),
             exactly_once: false,
             dup: false,
+            retain: false,
             payload_bytes: 5_000_000,
         };
         bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
@@ -613,11 +614,13 @@ mod tests {
         assert_eq!(bench.out.split()[..], [0x70, 2, 0, 7], "PUBCOMP");
     }
 
+    fn retained(pkid: u16, payload: &str) -> Packet {
+        Packet::Publish(Publish { retain: true, ..publish("t", pkid, payload) })
+    }
+
     #[test]
     fn a_retained_frame_is_taken_once_however_often_we_subscribe() {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
-        let retained =
-            |pkid, payload: &str| Packet::Publish(Publish { retain: true, ..publish("t", pkid, payload) });
         bench.receive_packet(retained(1, "x"));
         let arrival = bench.take();
         assert!(arrival.frame.carried.retained);
@@ -626,6 +629,65 @@ mod tests {
         assert_eq!(bench.acks(), [1, 2]);
         bench.receive_packet(retained(3, "y"));
         assert_eq!(bench.take().frame.payload, "y");
+        let at_most_once = Publish { qos: Qos::AtMostOnce, pkid: 0, retain: true, ..publish("t", 0, "y") };
+        bench.receive_packet(Packet::Publish(at_most_once));
+        assert_eq!(bench.lanes.depth(0).0, 0);
+    }
+
+    #[test]
+    fn a_retained_frame_that_comes_again_is_acknowledged_when_its_answer_is_settled() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive_packet(retained(1, "x"));
+        let first = bench.take();
+        bench.source.disconnected(Micros(3));
+        bench.source.connected(
+            Micros(3),
+            &Welcome { session_present: false, ..Welcome::default() },
+            &mut bench.out,
+        );
+        bench.out.clear();
+        bench.receive_packet(retained(1, "x"));
+        assert!(bench.acks().is_empty(), "its answer is not safe yet");
+        assert_eq!(bench.lanes.depth(0).0, 0, "it waits once");
+        first.ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+    }
+
+    #[test]
+    fn a_retained_frame_that_changes_and_changes_back_waits_for_both_its_answers() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive_packet(retained(1, "x"));
+        let first = bench.take();
+        bench.receive_packet(retained(2, "y"));
+        bench.take().ticket.settle();
+        bench.receive_packet(retained(3, "x"));
+        let last = bench.take();
+        assert_eq!(last.frame.identity.delivery, first.frame.identity.delivery);
+        first.ticket.settle();
+        assert!(bench.acks().is_empty(), "one of two answers under its id");
+        last.ticket.settle();
+        assert_eq!(bench.acks(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_retained_payload_over_the_limit_is_refused_once() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        for pkid in 1..=2 {
+            let over = Oversize {
+                topic: "t".into(),
+                pkid: Some(pkid),
+                exactly_once: false,
+                dup: false,
+                retain: true,
+                payload_bytes: 5_000_000,
+            };
+            bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
+        }
+        let arrival = bench.take();
+        assert!(arrival.frame.carried.retained);
+        arrival.ticket.settle();
+        assert_eq!(bench.lanes.depth(0).0, 0);
+        assert_eq!(bench.acks(), [1, 2]);
     }
 
     #[test]
@@ -699,24 +761,65 @@ mod tests {
         assert_eq!(bench.acks(), [1]);
     }
 
+    impl Bench {
+        /// The broker sends the frame with packet id 1 again, on a new connection.
+        fn again(&mut self) {
+            self.source.disconnected(Micros(3));
+            self.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
+        }
+    }
+
     #[test]
-    fn a_frame_that_comes_again_is_not_answered_twice_by_one_process() {
+    fn a_frame_that_comes_again_while_it_is_answered_is_answered_once() {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
-        let again = |bench: &mut Bench| {
-            bench.source.disconnected(Micros(3));
-            bench.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
-        };
         bench.receive("t", 1, "x");
-        again(&mut bench);
+        bench.again();
         assert!(bench.acks().is_empty(), "its answer is not safe yet");
         let first = bench.take();
         assert_eq!(bench.lanes.depth(0).0, 0, "it waits once");
         first.ticket.settle();
-        assert_eq!(bench.acks(), [1]);
-        again(&mut bench);
-        assert_eq!(bench.acks(), [1], "our PUBACK was lost: it has its answer");
+        bench.again();
+        assert_eq!(bench.acks(), [1], "settled meanwhile, and never acknowledged: it is no other");
         assert_eq!(bench.lanes.depth(0).0, 0);
         assert_eq!((bench.counters[0].frames.get(), bench.counters[0].redelivered.get()), (1, 2));
+    }
+
+    #[test]
+    fn a_duplicate_of_an_acknowledged_frame_is_answered_before_it_is_acknowledged() {
+        let mut bench = bench(&["t"], WhenFull::DropOldest);
+        bench.receive("t", 1, "x");
+        let first = bench.take();
+        let identity = first.frame.identity;
+        first.ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+        bench.again();
+        assert!(bench.acks().is_empty(), "it may be another frame, whose first copy never came");
+        let again = bench.take();
+        assert_eq!(again.frame.identity, Identity { redelivered: true, ..identity });
+        bench.again();
+        assert_eq!(bench.lanes.depth(0).0, 0, "one more answer, however often it comes meanwhile");
+        again.ticket.settle();
+        assert_eq!(bench.acks(), [1]);
+    }
+
+    #[test]
+    fn a_duplicate_of_an_acknowledged_frame_fills_no_window_twice_unless_the_broker_reuses_packet_ids() {
+        let mut bench = bench(&["t", "t"], WhenFull::DropOldest);
+        bench.source.routes[1].is_stateful = true;
+        let settle = |bench: &mut Bench, answers: usize| {
+            (0..answers).for_each(|_| bench.take().ticket.settle());
+            assert_eq!(bench.acks(), [1]);
+            assert_eq!((bench.lanes.depth(0).0, bench.lanes.depth(1).0), (0, 0));
+        };
+        bench.receive("t", 1, "x");
+        settle(&mut bench, 2);
+        bench.again();
+        settle(&mut bench, 1);
+        assert_eq!([0, 1].map(|pipeline| bench.counters[pipeline].frames.get()), [2, 1]);
+        bench.receive("t", 1, "x");
+        settle(&mut bench, 2);
+        bench.again();
+        settle(&mut bench, 2);
     }
 
     #[test]

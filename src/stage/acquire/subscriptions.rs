@@ -72,6 +72,7 @@ mod tests {
             qos,
             id_property: None,
             max_payload_bytes: 100,
+            is_stateful: false,
         };
         filters.iter().enumerate().map(route).collect()
     }
