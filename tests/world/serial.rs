@@ -202,6 +202,23 @@ fn what_pyserial_sends_in_every_framing_becomes_the_same_predictions() {
     }
 }
 
+#[test]
+fn a_verdict_longer_than_the_ports_frames_is_not_sent_and_that_is_counted_and_told_once() {
+    let site = Site::new(&[weigh()]);
+    let wire = wire(site.folder.path(), "lamp");
+    // How long a score is, nobody knows beforehand; three of them are more than a body of 12 bytes.
+    let more =
+        "max_frame_bytes = 12\n[pipeline.write_back]\nas = \"frame\"\ntext = \"{score} {score} {score}\"";
+    let daemon = site.run(&listen("lamp", "weigh", &wire.here, &cobs(), "f32le", more));
+    let mut sensor = sensor(&wire, &cobs());
+    for _ in 0..3 {
+        tell(&mut sensor, &format!("frame {}", hex(&floats([0.123, 192.456, -4.5]))));
+    }
+    let stats = site.stats("lamp", |stats| stats["write_back"]["lost"]["refused"] == 3);
+    assert_eq!((&stats["write_back"]["written"], &stats["settled"]), (&json!(0), &json!(3)), "{stats}");
+    assert_eq!(told(&daemon, &["pipeline lamp: a verdict of", "carries 0 to 12"]), 1, "{}", daemon.log());
+}
+
 /// The part of a published prediction that the model and the card decide, as it was written.
 fn decided(message: &Message) -> String {
     let text = message.text();
