@@ -6,10 +6,12 @@
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 
 thread_local! {
     static CATCHING: Cell<bool> = const { Cell::new(false) };
+    /// What is being worked at.
+    static AT: RefCell<Option<Arc<str>>> = const { RefCell::new(None) };
     static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
@@ -24,6 +26,18 @@ pub(super) fn caught<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     result.map_err(|payload| LAST.take().unwrap_or_else(|| words(&*payload).to_owned()))
 }
 
+/// Runs `work`; a panic in it that is caught is told with `place` in front.
+pub(super) fn at<T>(place: &Arc<str>, work: impl FnOnce() -> T) -> T {
+    struct Back(Option<Arc<str>>);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            AT.set(self.0.take());
+        }
+    }
+    let _back = Back(AT.replace(Some(Arc::clone(place))));
+    work()
+}
+
 /// Puts a hook before the process's own, once.
 fn install() {
     static HOOK: Once = Once::new();
@@ -35,7 +49,8 @@ fn install() {
             }
             let text = words(info.payload());
             let place = info.location().map(|at| format!(" ({}:{})", short(at.file()), at.line()));
-            LAST.set(Some(format!("{text}{}", place.unwrap_or_default())));
+            let at = AT.with_borrow(|at| at.as_ref().map(|at| format!("{at}: ")));
+            LAST.set(Some(format!("{}{text}{}", at.unwrap_or_default(), place.unwrap_or_default())));
         }));
     });
 }
@@ -65,6 +80,18 @@ mod tests {
         let message = caught(|| panic!("index {} is out of range", 7)).unwrap_err();
         assert!(message.starts_with("index 7 is out of range (src/engine/caught.rs:"), "{message}");
         assert_eq!(caught(|| 3), Ok(3));
+    }
+
+    #[test]
+    fn a_panic_names_what_was_worked_at_and_the_next_one_does_not() {
+        let (outer, inner) = ("node \"a\"".into(), "node \"b\"".into());
+        let message = caught(|| at(&outer, || at(&inner, || panic!("no")))).unwrap_err();
+        assert!(message.starts_with("node \"b\": no ("), "{message}");
+        let message = caught(|| {
+            at(&outer, || at(&inner, || ()));
+            panic!("no")
+        });
+        assert!(message.unwrap_err().starts_with("no ("));
     }
 
     #[test]

@@ -373,12 +373,13 @@ fn typed_onnx(path: &Path, mut proto: ModelProto, specs: &[PortSpec]) -> Result<
         Ok(model)
     })?;
     step(path, Step::Type, || {
+        for ix in 0..model.output_outlets()?.len() {
+            model.set_output_fact(ix, InferenceFact::default())?;
+        }
+        // Behind the outputs: one may be an input as well.
         for (ix, spec) in specs.iter().enumerate() {
             let datum_type = convert::datum_type(spec.data_type);
             model.set_input_fact(ix, InferenceFact::dt_shape(datum_type, &*spec.shape))?;
-        }
-        for ix in 0..model.output_outlets()?.len() {
-            model.set_output_fact(ix, InferenceFact::default())?;
         }
         model.into_typed()
     })
@@ -403,7 +404,7 @@ fn engine_error(path: &Path, step: Step, error: &tract_core::prelude::TractError
 mod tests {
     use super::*;
     use crate::base::DataType;
-    use crate::engine::sample;
+    use crate::engine::sample::{self, Attribute};
 
     fn refused(change: impl FnOnce(&mut Card)) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -458,6 +459,75 @@ mod tests {
             .output("y");
         let error = Model::load(&sample.card(folder.path())).unwrap_err();
         assert!(matches!(error, ModelError::Engine { step: Step::Type, .. }), "{error}");
+    }
+
+    fn told(sample: &sample::Sample) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let error = Model::load(&sample.card(folder.path())).unwrap_err();
+        let mut chain = vec![error.to_string()];
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            chain.push(error.to_string());
+            cause = error.source();
+        }
+        chain.join(" | ")
+    }
+
+    fn four() -> sample::Sample {
+        sample::Sample::default().input("x", DataType::F32, &[1, 1, 2, 2]).output("y")
+    }
+
+    #[test]
+    fn what_constants_would_make_is_refused_by_its_shape_before_it_is_made() {
+        let many = vec![1.0; 1_000];
+        let outer = four()
+            .weights("k", &[1_000], &many)
+            .node("Einsum", &["k"; 4], &["q"], &[Attribute::Text("equation", "a,b,c,d->abcd")])
+            .node("Mul", &["x", "q"], &["y"], &[]);
+        let message = told(&outer);
+        assert!(
+            message.contains(r#"node "q" (Einsum) would make a tensor of [1000, 1000, 1000, 1000]"#),
+            "{message}"
+        );
+        // Small enough to hold, too many to go through one by one.
+        let slow = four()
+            .weights("k", &[1_000], &many)
+            .node("Einsum", &["k"; 3], &["q"], &[Attribute::Text("equation", "a,b,c->a")])
+            .node("Mul", &["x", "q"], &["y"], &[]);
+        assert!(told(&slow).contains("would multiply 1000000000 times"), "{}", told(&slow));
+        let long = vec![1.0; 20_000];
+        let wide = four()
+            .weights("a", &[20_000, 1], &long)
+            .weights("b", &[1, 20_000], &long)
+            .node("Add", &["a", "b"], &["q"], &[])
+            .node("Mul", &["x", "q"], &["y"], &[]);
+        assert!(told(&wide).contains(r#"node "q" (Add) would make a tensor of [20000, 20000]"#));
+    }
+
+    #[test]
+    fn a_panic_while_types_are_found_names_its_node() {
+        let stride = [Attribute::Ints("kernel_shape", &[1, 1]), Attribute::Ints("strides", &[0, 1])];
+        let pool = four().node("MaxPool", &["x"], &["y"], &stride);
+        let depth = four().node("DepthToSpace", &["x"], &["y"], &[Attribute::Int("blocksize", 0)]);
+        let step = ["from", "to", "axis", "step"].map(|name| (name, i64::from(name == "to")));
+        let slice = step.iter().fold(four(), |sample, (name, value)| sample.integers(name, &[*value]));
+        let slice = slice.node("Slice", &["x", "from", "to", "axis", "step"], &["y"], &[]);
+        for (sample, operator) in [(pool, "MaxPool"), (depth, "DepthToSpace"), (slice, "Slice")] {
+            let message = told(&sample);
+            assert!(
+                message.contains(&format!(r#"node "y" ({operator}): attempt to divide by zero"#)),
+                "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_output_that_is_an_input_as_well_is_handed_through() {
+        let mut session = four().node("Relu", &["x"], &["y"], &[]).output("x").model().session();
+        let input = Tensor::f32(&[1, 1, 2, 2], vec![-1.0, 2.0, -3.0, 4.0]);
+        let outputs = session.run(&[&input]).unwrap();
+        assert_eq!(outputs[0].as_f32(), Some(&[0.0, 2.0, 0.0, 4.0][..]));
+        assert_eq!(outputs[1], input);
     }
 
     #[test]

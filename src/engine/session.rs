@@ -5,6 +5,9 @@
 //! a fresh state. (After an error tract's state keeps resolved symbols, and after a panic nobody
 //! knows what it keeps.) No run knows of the run before it; what is to be carried on has an input.
 
+use std::cell::Cell;
+
+use tract_core::plan;
 use tract_core::prelude::{IntoTValue, TValue, TVec, TractResult, TypedSimpleState};
 
 use super::caught::caught;
@@ -47,17 +50,27 @@ impl Session {
         // Taken out, so that only a run that went well leaves a state behind.
         let state = self.state.take();
         let model = &self.model;
+        let at = Cell::new(None);
         let done = caught(|| -> TractResult<(TypedSimpleState, Vec<Tensor>)> {
             let mut state = match state {
                 Some(state) => state,
                 None => model.plan().spawn()?,
             };
-            let outputs = state.run(values)?;
+            let outputs = state.run_plan_with_eval(values, |context, state, node, inputs| {
+                at.set(Some(node.id));
+                plan::eval(context, state, node, inputs)
+            })?;
+            at.set(None);
             let outputs =
                 outputs.iter().map(|value| convert::from_engine(value)).collect::<TractResult<_>>()?;
             Ok((state, outputs))
         });
-        let (state, outputs) = done.map_err(|message| InferError::Panicked { message })?.map_err(failed)?;
+        let panicked = |message| {
+            let node = at.get().map(|id| model.plan().model().node(id));
+            let at = node.map(|node| format!("node {:?} ({}): ", node.name, node.op.name()));
+            InferError::Panicked { message: format!("{}{message}", at.unwrap_or_default()) }
+        };
+        let (state, outputs) = done.map_err(panicked)?.map_err(failed)?;
         self.state = Some(state).filter(|_| !self.model.carries_state());
         Ok(outputs)
     }
@@ -119,7 +132,7 @@ mod tests {
         assert_eq!(session.run(&[&number(2)]).unwrap(), [number(3)]);
         let error = session.run(&[&number(0)]).unwrap_err();
         assert_eq!(error.reason(), Reason::InferPanicked, "{error}");
-        assert!(error.to_string().contains("divide by zero"), "{error}");
+        assert!(error.to_string().contains("node \"y\" (Div): attempt to divide by zero"), "{error}");
         assert_eq!(session.run(&[&number(2)]).unwrap(), [number(3)]);
     }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `literal` | the frame around an operator that is evaluated as the standard writes it |
 //! | `values` | tensors as plain numbers and back |
+//! | `watched` | what stands around every operator while a graph is read: its node's name, bounds |
 //! | the others | operators; each header names the standard and the arithmetic |
 
 mod attention;
@@ -35,6 +36,7 @@ mod sets;
 mod suppression;
 mod tfidf;
 mod values;
+mod watched;
 mod windows;
 
 use std::sync::OnceLock;
@@ -114,6 +116,12 @@ const OURS: &[(&str, Builder)] = &[
 /// tract's ONNX reader with our operators, set to believe the graph's operators only: exported
 /// `value_info` and output shapes contradict them in many real files ("Impossible to unify").
 pub(super) fn framework() -> Onnx {
+    let mut onnx = unwatched();
+    watched::register(&mut onnx);
+    onnx
+}
+
+fn unwatched() -> Onnx {
     let mut onnx = tract_onnx::onnx()
         .with_ignore_value_info(true)
         .with_ignore_output_shapes(true)

@@ -6,15 +6,36 @@ use tract_onnx::pb::tensor_proto::{DataLocation, DataType as OnnxType};
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
 use crate::engine::oracle;
-use crate::engine::refused::name_of;
+use crate::engine::refused::{for_each_graph, name_of};
 
 /// Elements that one tensor may have: 1 GiB of f32.
 pub(in crate::engine) const MAX_ELEMENTS: u64 = 1 << 28;
 
+/// Nodes of a graph and of those inside it. The engine's rewrites compare each with each: 5,000 take it
+/// a second, 10,000 four. The largest exports have some ten thousand.
+const MAX_NODES: usize = 1 << 14;
+/// Weights, which are compared with each other as well.
+const MAX_WEIGHTS: usize = 1 << 15;
+
 /// Refuses a graph that is none, or whose tensors are not what they claim.
 pub(in crate::engine) fn look(graph: &GraphProto) -> Result<(), String> {
+    counts(graph)?;
     scope(graph, &HashSet::new())?;
     growth(graph)
+}
+
+fn counts(graph: &GraphProto) -> Result<(), String> {
+    let (mut nodes, mut weights) = (0, 0);
+    for_each_graph(graph, &mut |graph| {
+        nodes += graph.node.len();
+        weights += graph.initializer.len();
+    });
+    for (seen, of, most) in [(nodes, "nodes", MAX_NODES), (weights, "weights", MAX_WEIGHTS)] {
+        if seen > most {
+            return Err(format!("its graph has {seen} {of}; at most {most} are taken"));
+        }
+    }
+    Ok(())
 }
 
 /// One graph, and those inside it, which see what is made around them.
@@ -239,6 +260,25 @@ mod tests {
             assert!(with(perm).contains("does not name each axis once"), "{}", with(perm));
         }
         assert_eq!(with(&[1, 0]), "well");
+    }
+
+    #[test]
+    fn more_nodes_than_are_taken_within_seconds_are_refused_with_both_numbers() {
+        let node = |i: usize| NodeProto {
+            op_type: "Relu".into(),
+            input: vec![format!("t{i}")],
+            output: vec![format!("t{}", i + 1)],
+            ..NodeProto::default()
+        };
+        let input = tract_onnx::pb::ValueInfoProto { name: "t0".into(), ..Default::default() };
+        let mut graph = GraphProto {
+            node: (0..MAX_NODES).map(node).collect(),
+            input: vec![input],
+            ..GraphProto::default()
+        };
+        assert_eq!(look(&graph), Ok(()));
+        graph.node.push(node(MAX_NODES));
+        assert_eq!(look(&graph), Err("its graph has 16385 nodes; at most 16384 are taken".to_owned()));
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Bytes from anywhere, looked at before anything that trusts them.
 //!
-//! Promise: whatever a file claims, memory stays within a small multiple of its own size, time is
-//! linear in it, and nothing outside of it is opened. Each refusal says what was found and where.
-//! Not here: operators that the engine lacks (`onnx`), answers that would be wrong (`refused`).
+//! Promise: whatever a file claims, what is decoded stays within a small multiple of its own size and
+//! nothing outside of it is opened. Each refusal says what was found and where.
+//! Not here: operators that the engine lacks (`onnx`), answers that would be wrong (`refused`), what
+//! operators make of little (`operators::watched`).
 //!
 //! | file | looks at |
 //! |---|---|
