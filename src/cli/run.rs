@@ -59,7 +59,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         log::info!("stopped: every frame that was taken is settled");
     } else {
         log::error!(
-            "stopped at the deadline while still at work: {}; unsettled frames stay with the broker",
+            "stopped at the deadline while still at work: {}; unsettled frames of QoS 1 stay with the broker",
             late.join(", ")
         );
     }

@@ -51,6 +51,8 @@ use way::{Pipeline, Way};
 
 /// A frame on the slowest board is done with in less; what takes longer does not come back.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// The last part of a stop's time in which answers that no broker has acknowledged are written to disk.
+const DISK_GETS: u32 = 4;
 /// What overload drops is logged so often at most; `stats` counts it all.
 const SAY_OVERLOAD_EVERY: Duration = Duration::from_secs(60);
 
@@ -353,8 +355,9 @@ impl Daemon {
 
     /// Ends in the order of the way, within `shutdown_secs`. The names of threads that were late;
     /// empty: every frame that was taken has been settled.
-    pub fn stop(self) -> Vec<String> {
-        let deadline = Instant::now() + self.config.runtime.shutdown_deadline;
+    pub fn stop(mut self) -> Vec<String> {
+        let patience = self.config.runtime.shutdown_deadline;
+        let deadline = Instant::now() + patience;
         self.shared.intake.stop();
         self.intake_handle.wake();
         self.port_handles.iter().for_each(PortHandle::stop);
@@ -376,13 +379,16 @@ impl Daemon {
         }
         self.notices.set_stats(observe::stats::stats_json(&self.shared.snapshot()));
         self.publish_handle.finish();
-        late.extend(self.publish_thread.join(deadline.max(soon())));
+        // A broker that acknowledges nothing is not waited for until it is too late for the disk.
+        let for_the_disk = if self.shared.outbox.has_disk() { patience / DISK_GETS } else { Duration::ZERO };
+        self.publish_thread.wait((deadline - for_the_disk).max(soon()));
         self.publish_handle.end();
+        late.extend(self.publish_thread.join(soon()));
         let unsafe_answers = self.shared.outbox.finish(SystemClock.now(), deadline.max(soon()));
         if unsafe_answers > 0 {
             log::warn!(
-                "{unsafe_answers} answer(s) could be neither published nor written to disk; their frames stay with the \
-                 broker"
+                "{unsafe_answers} answer(s) could be neither published nor written to disk; frames of QoS 1 stay with the \
+                 broker, those of QoS 0 and of ports are lost"
             );
         }
         late.extend(self.keeper_thread.join(deadline.max(soon())));

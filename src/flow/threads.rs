@@ -34,10 +34,17 @@ impl Threads {
     /// Waits until all have ended or `deadline` has passed; the names of the late ones. They are
     /// left to run: a thread cannot be stopped from outside.
     pub fn join(mut self, deadline: Instant) -> Vec<String> {
+        self.wait(deadline);
+        self.running.into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// Waits until all have ended or `deadline` has passed; they may be joined later.
+    pub fn wait(&mut self, deadline: Instant) {
         loop {
-            let (done, running): (Vec<_>, Vec<_>) =
-                self.running.into_iter().partition(|(_, handle)| handle.is_finished());
+            let (done, running) =
+                self.running.drain(..).partition(|(_, handle): &(_, JoinHandle<()>)| handle.is_finished());
             self.running = running;
+            let done: Vec<_> = done;
             for (name, handle) in done {
                 if handle.join().is_err() {
                     log::error!("thread {name} ended by a panic");
@@ -45,7 +52,7 @@ impl Threads {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if self.running.is_empty() || left.is_zero() {
-                return self.running.into_iter().map(|(name, _)| name).collect();
+                return;
             }
             // The bell rings a moment before the thread is finished: look again soon after.
             match self.ended.1.recv_timeout(left.min(Duration::from_millis(50))) {

@@ -369,14 +369,16 @@ impl Outbox {
         self.work.notify_one();
     }
 
-    /// The end: the connection is gone for good. What is left in memory is written, if the disk lets us
-    /// until `deadline`, and else stays with its source; then the keeper ends. How many stayed.
+    /// The end: the connection is gone for good, and gets nothing more, though its thread may be late. What is
+    /// left in memory is written, if the disk lets us until `deadline`, and else stays with its source; then
+    /// the keeper ends. How many stayed.
     pub fn finish(&self, now: Micros, deadline: Instant) -> u64 {
         let mut queue = self.lock();
         queue.connection_lost(now);
         queue.closing = true;
+        queue.finishing = true;
         self.work.notify_all();
-        while queue.live().0 > 0 && self.disk_state() != DiskState::Absent {
+        while queue.live().0 > 0 && self.has_disk() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -389,6 +391,11 @@ impl Outbox {
         drop(queue);
         self.work.notify_all();
         stayed as u64
+    }
+
+    /// Whether what is in memory could be written.
+    pub fn has_disk(&self) -> bool {
+        self.disk_state() != DiskState::Absent
     }
 
     /// Whether all in memory is safe, at the broker or on disk.

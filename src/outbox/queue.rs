@@ -95,6 +95,8 @@ pub(super) struct Queue {
     max_inflight: usize,
     line: Line,
     pub(super) closing: bool,
+    /// The connection is gone for good: nothing is handed out any more.
+    pub(super) finishing: bool,
     /// The keeper is to end.
     pub(super) ended: bool,
 }
@@ -124,6 +126,7 @@ impl Queue {
             max_inflight,
             line: Line::Down { since: now },
             closing: false,
+            finishing: false,
             ended: false,
         }
     }
@@ -176,6 +179,9 @@ impl Queue {
 
     /// The next entry to send; from now on it is under way.
     pub(super) fn take(&mut self, now: Micros, index_of: impl Fn(&str) -> Option<usize>) -> Option<Outgoing> {
+        if self.finishing {
+            return None;
+        }
         self.turn = self.turn.wrapping_add(1);
         let backlog_first = self.turn.is_multiple_of(BACKLOG_TURN);
         if backlog_first && let Some(outgoing) = self.take_stored(now, &index_of) {
@@ -307,7 +313,9 @@ impl Queue {
 
     /// There is a connection.
     pub(super) fn connected(&mut self, now: Micros) {
-        self.line = Line::Up { moved: now };
+        if !self.finishing {
+            self.line = Line::Up { moved: now };
+        }
     }
 
     fn moved(&mut self, now: Micros) {

@@ -409,6 +409,23 @@ fn at_the_end_what_is_left_is_written_and_what_cannot_be_stays_with_its_source()
 }
 
 #[test]
+fn what_is_under_way_at_the_end_is_written_though_a_late_connection_asks_for_more() {
+    let mut bench = Bench::new(1 << 20, 1 << 18, OutboxWhenFull::Block);
+    bench.outbox.connected(bench.clock.now());
+    bench.append(0..10);
+    assert_eq!(bench.take().len(), 10, "the broker has acknowledged none");
+    let (outbox, now) = (bench.outbox.clone(), bench.clock.now());
+    let ending =
+        std::thread::spawn(move || outbox.finish(now, Instant::now() + Duration::from_secs(10)));
+    while !ending.is_finished() {
+        bench.take();
+        bench.outbox.connected(now);
+        bench.keep();
+    }
+    assert_eq!((ending.join().unwrap(), bench.settled().len()), (0, 10));
+}
+
+#[test]
 fn a_blocked_worker_goes_on_when_there_is_room_and_leaves_its_frame_at_the_end() {
     let mut bench = Bench::new(1 << 20, 2_000, OutboxWhenFull::Block);
     bench.disk.fail(Some(ErrorKind::StorageFull));

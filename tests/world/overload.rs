@@ -57,6 +57,27 @@ fn an_overload_over_a_link_that_is_up_is_pushed_back_reaches_no_disk_and_ends_in
     assert!(!daemon.log().contains("deadline"), "nobody was late:\n{}", daemon.log());
 }
 
+#[test]
+fn a_stop_before_a_broker_that_acknowledges_nothing_writes_every_answer_to_disk_in_time() {
+    const FRAMES: usize = 50;
+    let broker = Scripted::start(Script {
+        topic: "s/frame",
+        frame: small_frame,
+        window: FRAMES,
+        acknowledges_per_s: 0,
+    });
+    let (_folder, config) = configure(&broker, "spill_after_ms = 3600000", &[]);
+    let mut daemon = Daemon::spawn(&config);
+    eventually(SOON, || (broker.heard() == FRAMES as u64).then_some(())).expect("all are answered");
+    let asked = Instant::now();
+    assert_eq!(daemon.stop(SOON), Some(0));
+    assert!(asked.elapsed() < Duration::from_secs(6), "`shutdown_secs` is 5:\n{}", daemon.log());
+    assert!(daemon.log().contains("every frame that was taken is settled"), "{}", daemon.log());
+    let listed = lineside(&["outbox", "list", "-c", &config.display().to_string()]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert_eq!(listed.matches("/result").count(), FRAMES, "{listed}");
+}
+
 const LARGEST_BYTES: usize = 4_000_000;
 
 fn largest_frame(n: u64) -> Vec<u8> {
