@@ -323,7 +323,7 @@ impl<M: Messages> Role for Sender<'_, M> {
         self.pause == Pause::Ended && self.unacknowledged.is_empty()
     }
 
-    fn disconnected(&mut self, _: Micros) {}
+    fn disconnected(&mut self, _: Micros, _: &LinkError) {}
 }
 
 #[cfg(test)]

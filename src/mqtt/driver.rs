@@ -109,7 +109,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
             };
             self.settings.counters.failures.bump();
             self.settings.counters.up.store(0, Ordering::Relaxed);
-            let wait = self.link.ended(self.clock.now());
+            let wait = self.link.ended(self.clock.now(), &error);
             let words = in_words(&error);
             // A broker that is away for a night fills no log: each reason is said once in full.
             let level = if words == said { log::Level::Debug } else { log::Level::Warn };

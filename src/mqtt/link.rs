@@ -56,8 +56,8 @@ pub trait Role: Send {
     }
     /// Asked once the link is told to finish: nothing is left to say.
     fn is_done(&mut self) -> bool;
-    /// The connection is gone.
-    fn disconnected(&mut self, now: Micros);
+    /// The connection is gone, for this reason.
+    fn disconnected(&mut self, now: Micros, why: &LinkError);
 }
 
 /// Why a connection failed or ended. The link tries again after each of them.
@@ -187,6 +187,15 @@ impl LinkError {
     /// A socket's error, told as TLS's where it is one.
     pub fn of_socket(error: io::Error) -> Self {
         tls::of_socket(error).map_or_else(Self::Io, Self::Tls)
+    }
+
+    /// The other side ended a connection that stood, and nothing says that it was not over a message of ours.
+    pub fn may_be_over_a_message(&self) -> bool {
+        match self {
+            Self::Closed { .. } | Self::Io(_) => true,
+            Self::Ended(reason) => reason.may_be_over_a_message(),
+            _ => false,
+        }
     }
 }
 
@@ -386,10 +395,10 @@ impl<R: Role> Link<R> {
         at.since(now)
     }
 
-    /// The attempt failed or the connection is gone; how long until the next attempt.
-    pub fn ended(&mut self, now: Micros) -> Duration {
+    /// The attempt failed or the connection is gone, for this reason; how long until the next attempt.
+    pub fn ended(&mut self, now: Micros, why: &LinkError) -> Duration {
         if self.is_up() {
-            self.role.disconnected(now);
+            self.role.disconnected(now, why);
         }
         let wait = self.backoff.failed(now);
         self.phase = Phase::Down { retry_at: now + wait };

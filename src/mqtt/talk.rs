@@ -175,7 +175,7 @@ mod tests {
         fn is_done(&mut self) -> bool {
             true
         }
-        fn disconnected(&mut self, _: Micros) {}
+        fn disconnected(&mut self, _: Micros, _: &LinkError) {}
     }
 
     #[test]

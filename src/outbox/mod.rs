@@ -102,6 +102,8 @@ pub struct Outgoing {
     pub back: Option<Arc<Back>>,
     /// It may have been sent before, on a connection that broke or by a process that died.
     pub again: bool,
+    /// A suspect ([`Outbox::suspect`]): nothing else is to be under way beside it.
+    pub alone: bool,
 }
 
 /// An entry that has left.
@@ -327,8 +329,17 @@ impl Outbox {
 
     /// The broker has it: the entry leaves, for its ticket to be settled and counted.
     pub fn settle(&self, token: Token, now: Micros) -> Option<Settled> {
+        self.leave(token, now, true)
+    }
+
+    /// The broker will never have it: the entry leaves, for its ticket to be settled and counted as lost.
+    pub fn give_up(&self, token: Token, now: Micros) -> Option<Settled> {
+        self.leave(token, now, false)
+    }
+
+    fn leave(&self, token: Token, now: Micros, is_taken: bool) -> Option<Settled> {
         let mut queue = self.lock();
-        let settled = queue.settle(token, now, |name| self.index_of(name));
+        let settled = queue.settle(token, now, is_taken, |name| self.index_of(name));
         let was_stored = settled.as_ref().is_some_and(|settled| settled.queued_at.is_none());
         let keeper_has_work = !queue.emptied.is_empty();
         drop(queue);
@@ -346,6 +357,16 @@ impl Outbox {
     /// often it has been refused while others were taken.
     pub fn refused(&self, token: Token, until: Micros) -> u32 {
         self.lock().refused(token, until)
+    }
+
+    /// Connections may have ended over it: it goes out alone from now on, before all others.
+    pub fn suspect(&self, token: Token) {
+        self.lock().suspect(token);
+    }
+
+    /// Topic and length of an entry.
+    pub fn describe(&self, token: Token) -> Option<(Arc<str>, usize)> {
+        self.lock().describe(token)
     }
 
     /// There is a connection.

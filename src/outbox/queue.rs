@@ -58,6 +58,15 @@ impl Live {
     fn waits(&self) -> bool {
         self.sent != Sent::UnderWay && !self.writing
     }
+
+    /// What the broker has refused is read back as if it had not: it stays in memory until a stop.
+    fn may_be_written(&self, closing: bool) -> bool {
+        self.waits() && (closing || self.refusals.count == 0)
+    }
+
+    fn is_due(&self, now: Micros) -> bool {
+        self.waits() && now >= self.refusals.until
+    }
 }
 
 /// A record that was read back.
@@ -67,6 +76,12 @@ struct Stored {
     record: Record,
     sent: Sent,
     refusals: Refusals,
+}
+
+impl Stored {
+    fn is_due(&self, now: Micros) -> bool {
+        self.sent != Sent::UnderWay && now >= self.refusals.until
+    }
 }
 
 /// A segment that was read back and has records left.
@@ -90,8 +105,10 @@ pub(super) struct Queue {
     turn: u32,
     pace: Pace,
     throughput: Throughput,
-    /// Messages that the broker has answered for good.
+    /// Messages whose acknowledgement has said that the broker has them.
     taken: u64,
+    /// Those that travel alone.
+    suspects: Vec<Token>,
     max_inflight: usize,
     line: Line,
     pub(super) closing: bool,
@@ -123,6 +140,7 @@ impl Queue {
             pace: Pace::new(config.backlog_per_sec.get()),
             throughput: Throughput::new(config.spill_after, now),
             taken: 0,
+            suspects: Vec::new(),
             max_inflight,
             line: Line::Down { since: now },
             closing: false,
@@ -182,6 +200,18 @@ impl Queue {
         if self.finishing {
             return None;
         }
+        if let Some(token) = self.due_suspect(now) {
+            if self.live_under_way + self.stored_under_way > 0 {
+                return None;
+            }
+            return match self.live_index(token) {
+                Some(index) => Some(Outgoing { alone: true, ..self.send_live(index) }),
+                None => {
+                    let index = self.stored_index(token)?;
+                    Some(Outgoing { alone: true, ..self.send_stored(index, index_of) })
+                }
+            };
+        }
         self.turn = self.turn.wrapping_add(1);
         let backlog_first = self.turn.is_multiple_of(BACKLOG_TURN);
         if backlog_first && let Some(outgoing) = self.take_stored(now, &index_of) {
@@ -194,11 +224,16 @@ impl Queue {
         if self.live_under_way == self.live.len() {
             return None;
         }
-        let live = self.live.iter_mut().find(|live| live.waits() && now >= live.refusals.until)?;
+        let index = self.live.iter().position(|live| live.is_due(now))?;
+        Some(self.send_live(index))
+    }
+
+    fn send_live(&mut self, index: usize) -> Outgoing {
+        let live = &mut self.live[index];
         let again = live.sent == Sent::Unsure;
         live.sent = Sent::UnderWay;
         self.live_under_way += 1;
-        Some(Outgoing {
+        Outgoing {
             token: live.token,
             pipeline: Some(live.entry.pipeline),
             topic: live.entry.topic.clone(),
@@ -207,7 +242,8 @@ impl Queue {
             retain: live.entry.retain,
             back: live.entry.back.clone(),
             again,
-        })
+            alone: false,
+        }
     }
 
     fn take_stored(&mut self, now: Micros, index_of: impl Fn(&str) -> Option<usize>) -> Option<Outgoing> {
@@ -216,13 +252,17 @@ impl Queue {
         if none_waits || enough || self.closing || self.pace.allowed(now) == 0 {
             return None;
         }
-        let may_go = |stored: &&mut Stored| stored.sent != Sent::UnderWay && now >= stored.refusals.until;
-        let stored = self.stored.iter_mut().find(may_go)?;
+        let index = self.stored.iter().position(|stored| stored.is_due(now))?;
+        Some(self.send_stored(index, index_of))
+    }
+
+    fn send_stored(&mut self, index: usize, index_of: impl Fn(&str) -> Option<usize>) -> Outgoing {
+        let stored = &mut self.stored[index];
         let again = stored.sent == Sent::Unsure || stored.record.sent_before;
         stored.sent = Sent::UnderWay;
         self.stored_under_way += 1;
         self.pace.spend();
-        Some(Outgoing {
+        Outgoing {
             token: stored.token,
             pipeline: index_of(&stored.record.pipeline),
             topic: stored.record.topic.clone(),
@@ -231,7 +271,46 @@ impl Queue {
             retain: stored.record.retain,
             back: stored.record.back.clone(),
             again,
-        })
+            alone: false,
+        }
+    }
+
+    fn live_index(&self, token: Token) -> Option<usize> {
+        self.live.binary_search_by_key(&token, |live| live.token).ok()
+    }
+
+    fn stored_index(&self, token: Token) -> Option<usize> {
+        self.stored.binary_search_by_key(&token, |stored| stored.token).ok()
+    }
+
+    /// It travels alone from now on, before all others.
+    pub(super) fn suspect(&mut self, token: Token) {
+        if !self.suspects.contains(&token) {
+            self.suspects.push(token);
+        }
+    }
+
+    /// A suspect that may go now. Those that have left, to the disk too, are forgotten.
+    fn due_suspect(&mut self, now: Micros) -> Option<Token> {
+        let mut suspects = std::mem::take(&mut self.suspects);
+        suspects.retain(|token| self.describe(*token).is_some());
+        let is_due = |token: &&Token| match (self.live_index(**token), self.stored_index(**token)) {
+            (Some(index), _) => self.live[index].is_due(now),
+            (None, Some(index)) => !self.closing && self.stored[index].is_due(now),
+            (None, None) => false,
+        };
+        let due = suspects.iter().find(is_due).copied();
+        self.suspects = suspects;
+        due
+    }
+
+    pub(super) fn describe(&self, token: Token) -> Option<(Arc<str>, usize)> {
+        if let Some(index) = self.live_index(token) {
+            let entry = &self.live[index].entry;
+            return Some((entry.topic.clone(), entry.payload.len()));
+        }
+        let record = &self.stored[self.stored_index(token)?].record;
+        Some((record.topic.clone(), record.payload.len()))
     }
 
     /// Whether the backlog has something to send at this moment.
@@ -240,21 +319,25 @@ impl Queue {
         self.is_up() && waiting > 0 && !self.closing && self.pace.allowed(now) > 0
     }
 
-    /// The broker has it.
+    /// The broker has it; or will never have it, and it is no proof that others are taken.
     pub(super) fn settle(
         &mut self,
         token: Token,
         now: Micros,
+        is_taken: bool,
         index_of: impl Fn(&str) -> Option<usize>,
     ) -> Option<Settled> {
         self.moved(now);
-        self.taken += 1;
-        if let Ok(index) = self.live.binary_search_by_key(&token, |live| live.token) {
-            let Entry { pipeline, kind, ticket, queued_at, .. } = self.remove_live(index)?;
+        // At QoS 0 nobody has said that it was taken.
+        let counts = |qos| u64::from(is_taken && qos == config::Qos::AtLeastOnce);
+        if let Some(index) = self.live_index(token) {
+            let Entry { pipeline, kind, ticket, queued_at, qos, .. } = self.remove_live(index)?;
+            self.taken += counts(qos);
             return Some(Settled { pipeline: Some(pipeline), kind, ticket, queued_at: Some(queued_at) });
         }
-        let index = self.stored.binary_search_by_key(&token, |stored| stored.token).ok()?;
+        let index = self.stored_index(token)?;
         let stored = self.remove_stored(index)?;
+        self.taken += counts(stored.record.qos);
         Some(Settled {
             pipeline: index_of(&stored.record.pipeline),
             kind: stored.record.kind,
@@ -279,13 +362,13 @@ impl Queue {
     /// The broker refused it, and may take it another time: handed out again, not before `until`. How
     /// often it has been refused while others were taken.
     pub(super) fn refused(&mut self, token: Token, until: Micros) -> u32 {
-        if let Ok(index) = self.live.binary_search_by_key(&token, |live| live.token) {
+        if let Some(index) = self.live_index(token) {
             let live = &mut self.live[index];
             self.live_under_way -= usize::from(live.sent == Sent::UnderWay);
             live.sent = Sent::Unsure;
             return live.refusals.another(self.taken, until);
         }
-        let Ok(index) = self.stored.binary_search_by_key(&token, |stored| stored.token) else { return 0 };
+        let Some(index) = self.stored_index(token) else { return 0 };
         let stored = &mut self.stored[index];
         self.stored_under_way -= usize::from(stored.sent == Sent::UnderWay);
         stored.sent = Sent::Unsure;
@@ -332,12 +415,13 @@ impl Queue {
         self.is_up() && self.live.len() - self.live_under_way >= may_wait
     }
 
-    /// When the oldest entry was queued that is in memory and not under way.
+    /// When the oldest entry was queued that is in memory and may be written.
     fn oldest(&self) -> Option<Micros> {
         if self.live_under_way == self.live.len() {
             return None;
         }
-        self.live.iter().find(|live| live.waits()).map(|live| live.entry.queued_at)
+        let closing = self.closing;
+        self.live.iter().find(|live| live.may_be_written(closing)).map(|live| live.entry.queued_at)
     }
 
     /// What the decision to write looks at; `None`: nothing waits in memory.
@@ -362,7 +446,8 @@ impl Queue {
     ) -> Vec<Record> {
         let mut group = Vec::new();
         let mut bytes = 0;
-        for live in self.live.iter_mut().filter(|live| live.waits()) {
+        let closing = self.closing;
+        for live in self.live.iter_mut().filter(|live| live.may_be_written(closing)) {
             let entry = &live.entry;
             let age_us = now.since(entry.queued_at).as_micros() as u64;
             let record = Record {

@@ -415,8 +415,7 @@ fn what_is_under_way_at_the_end_is_written_though_a_late_connection_asks_for_mor
     bench.append(0..10);
     assert_eq!(bench.take().len(), 10, "the broker has acknowledged none");
     let (outbox, now) = (bench.outbox.clone(), bench.clock.now());
-    let ending =
-        std::thread::spawn(move || outbox.finish(now, Instant::now() + Duration::from_secs(10)));
+    let ending = std::thread::spawn(move || outbox.finish(now, Instant::now() + Duration::from_secs(10)));
     while !ending.is_finished() {
         bench.take();
         bench.outbox.connected(now);

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) wants_certificate: bool,
     /// Subscriptions are refused but for these filters.
     pub(crate) only_subscribe: Option<Vec<&'static str>>,
+    /// It closes connections over packets that are larger.
+    pub(crate) max_packet_size: Option<u32>,
     /// Client ids must start like this.
     pub(crate) client_id_prefix: Option<&'static str>,
 }
@@ -129,6 +131,9 @@ impl Mosquitto {
         let mut line = |args: std::fmt::Arguments<'_>| writeln!(text, "{args}").expect("text takes text");
         if !self.setup.users.is_empty() {
             line(format_args!("password_file {}", self.passwords().display()));
+        }
+        if let Some(bytes) = self.setup.max_packet_size {
+            line(format_args!("max_packet_size {bytes}"));
         }
         if let Some(prefix) = self.setup.client_id_prefix {
             line(format_args!("clientid_prefixes {prefix}"));

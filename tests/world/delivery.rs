@@ -191,6 +191,38 @@ fn a_stop_while_a_full_lane_holds_the_source_is_quick_and_what_was_not_begun_com
 }
 
 #[test]
+fn an_answer_over_which_the_broker_closes_the_connection_holds_up_no_other_and_nor_does_it_after_a_restart() {
+    // MQTT 3.1.1: the broker says neither what it takes nor what it did not.
+    let setup = Setup { max_packet_size: Some(2000), persistent: true, ..Setup::default() };
+    let mut site = Site::with(setup, &[weigh()]);
+    let config = site.configure(&pipeline_with_ids("scale", "weigh", "s/frame"));
+    let mut daemon = site.start(&config);
+    // The frame is below the limit, and its answer is not.
+    site.client.publish(
+        "s/frame",
+        AtLeastOnce,
+        frame(0).replace("\"0\"", &format!("\"{}\"", "x".repeat(1800))),
+    );
+    for n in 0..50 {
+        site.client.publish("s/frame", AtLeastOnce, frame(n));
+    }
+    site.client.flush();
+    let all = site.client.wait_until(&result("scale"), SOON, |m| answered(m) == 50);
+    let count = site.client.heard(&result("scale")).len();
+    assert!(all, "{count} answers; the daemon's log:\n{}", daemon.log());
+    daemon.wait_log(&["seems to end it over a message on", &result("scale")], SOON);
+    daemon.stop(SOON);
+    let again = site.start(&config);
+    for n in 50..100 {
+        site.client.publish("s/frame", AtLeastOnce, frame(n));
+    }
+    site.client.flush();
+    let all = site.client.wait_until(&result("scale"), SOON, |m| answered(m) == 100);
+    assert!(all, "the daemon's log:\n{}", again.log());
+    assert_all_answered(&site.client.heard(&result("scale")), 100);
+}
+
+#[test]
 fn what_overload_dropped_just_before_a_stop_is_logged_and_counted_as_well() {
     const FRAMES: usize = 40;
     let mut site = Site::with(Setup { persistent: true, ..Setup::default() }, &[slow(4)]);

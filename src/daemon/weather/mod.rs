@@ -129,7 +129,8 @@ impl<R: Role> Side<R> {
                 return until;
             }
             self.opening = None;
-            self.link.ended(now);
+            let why = self.link.closed();
+            self.link.ended(now, &why);
         }
         if self.open.is_none() {
             let wait = self.link.wait(now);
@@ -139,7 +140,8 @@ impl<R: Role> Side<R> {
             world.attempts += 1;
             self.link.opening();
             if world.away {
-                return now + self.link.ended(now);
+                let why = self.link.closed();
+                return now + self.link.ended(now, &why);
             }
             if world.swallows {
                 self.opening = Some(now + CONNECT_TIMEOUT);
@@ -171,10 +173,14 @@ impl<R: Role> Side<R> {
         } else {
             talk.turn(now, &mut self.link, |_| false)
         };
-        let Ok(Turn::Socket { reads, within }) = turn else {
-            self.open = None;
-            world.happened += 1;
-            return now + self.link.ended(now);
+        let (reads, within) = match turn {
+            Ok(Turn::Socket { reads, within }) => (reads, within),
+            Ok(Turn::Over) => unreachable!("nobody tells it to end"),
+            Err(why) => {
+                self.open = None;
+                world.happened += 1;
+                return now + self.link.ended(now, &why);
+            }
         };
         self.reads = reads;
         if talk.has_out() {

@@ -31,7 +31,7 @@ impl Role for Recorder {
     fn awaits_answer(&self) -> bool {
         self.awaits
     }
-    fn disconnected(&mut self, _: Micros) {
+    fn disconnected(&mut self, _: Micros, _: &LinkError) {
         self.disconnected += 1;
     }
 }
@@ -96,7 +96,10 @@ fn a_refusal_is_an_error_in_words_and_the_role_was_never_connected() {
     link.opened(secs(0), &mut out);
     let error = link.received(secs(1), connack(Reason::CLIENT_ID), &mut out).unwrap_err();
     assert!(error.to_string().contains("client_id"), "{error}");
-    link.ended(secs(1));
+    {
+        let why = link.closed();
+        link.ended(secs(1), &why)
+    };
     assert_eq!((link.role.connected.len(), link.role.disconnected), (0, 0));
 }
 
@@ -167,7 +170,10 @@ fn every_end_of_a_connection_is_told_to_the_role_and_waits_grow() {
     let mut now = secs(1);
     let mut longest = Duration::ZERO;
     for round in 1..30 {
-        let wait = link.ended(now);
+        let wait = {
+            let why = link.closed();
+            link.ended(now, &why)
+        };
         assert_eq!(link.role.disconnected, round);
         assert_eq!(link.wait(now), wait);
         longest = longest.max(wait);
@@ -291,8 +297,8 @@ impl Role for Willing {
     fn is_done(&mut self) -> bool {
         true
     }
-    fn disconnected(&mut self, now: Micros) {
-        self.0.disconnected(now);
+    fn disconnected(&mut self, now: Micros, why: &LinkError) {
+        self.0.disconnected(now, why);
     }
 }
 
@@ -305,7 +311,10 @@ fn a_broker_without_retained_messages_gets_neither_a_retained_will_nor_a_retaine
     link.opened(secs(0), &mut first);
     assert_eq!(connect_flags(&mut first) & WILL_RETAIN, WILL_RETAIN);
     assert!(link.received(secs(0), connack(Reason::NO_RETAINED), &mut first).is_err());
-    link.ended(secs(0));
+    {
+        let why = link.closed();
+        link.ended(secs(0), &why)
+    };
     let mut second = out();
     link.opened(secs(1), &mut second);
     assert_eq!(connect_flags(&mut second) & WILL_RETAIN, 0);

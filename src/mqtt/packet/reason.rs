@@ -67,6 +67,15 @@ impl Reason {
         matches!(self.code, Self::UNSPECIFIED | Self::IMPLEMENTATION)
     }
 
+    /// DISCONNECT with it may be over a message; other codes speak of the connection, the session or the server.
+    pub fn may_be_over_a_message(&self) -> bool {
+        self.is_failure()
+            && !matches!(
+                self.code,
+                0x88 | 0x89 | 0x8b | 0x8d | 0x8e | 0x93 | 0x96 | 0x97 | 0x9c | 0x9d | 0x9f | 0xa0
+            )
+    }
+
     fn words(&self) -> &'static str {
         match self.code {
             0x00 => "no reason",

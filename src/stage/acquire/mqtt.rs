@@ -412,7 +412,7 @@ impl Role for MqttSource {
         true
     }
 
-    fn disconnected(&mut self, _: Micros) {
+    fn disconnected(&mut self, _: Micros, _: &LinkError) {
         self.phase = Phase::None;
         self.link.up.store(0, Ordering::Relaxed);
         (self.on_taking)(false);
@@ -553,7 +553,7 @@ mod tests {
             bench.receive("t", pkid, &pkid.to_string());
         }
         // The broker may forget us: nobody sends the third one again.
-        bench.source.disconnected(Micros(3));
+        bench.source.disconnected(Micros(3), &LinkError::Silent { secs: 3 });
         let payloads: Vec<_> = (0..3)
             .map(|_| {
                 let arrival = bench.take();
@@ -639,7 +639,7 @@ mod tests {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         bench.receive_packet(retained(1, "x"));
         let first = bench.take();
-        bench.source.disconnected(Micros(3));
+        bench.source.disconnected(Micros(3), &LinkError::Silent { secs: 3 });
         bench.source.connected(
             Micros(3),
             &Welcome { session_present: false, ..Welcome::default() },
@@ -753,7 +753,7 @@ mod tests {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         bench.receive("t", 1, "x");
         let old = bench.take();
-        bench.source.disconnected(Micros(3));
+        bench.source.disconnected(Micros(3), &LinkError::Silent { secs: 3 });
         bench.receive("t", 1, "another frame, in a new session");
         old.ticket.settle();
         assert!(bench.acks().is_empty());
@@ -764,7 +764,7 @@ mod tests {
     impl Bench {
         /// The broker sends the frame with packet id 1 again, on a new connection.
         fn again(&mut self) {
-            self.source.disconnected(Micros(3));
+            self.source.disconnected(Micros(3), &LinkError::Silent { secs: 3 });
             self.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
         }
     }
@@ -829,7 +829,7 @@ mod tests {
         let first = bench.take();
         let delivery = first.frame.identity.delivery;
         first.ticket.leave();
-        bench.source.disconnected(Micros(3));
+        bench.source.disconnected(Micros(3), &LinkError::Silent { secs: 3 });
         bench.receive_packet(Packet::Publish(Publish { dup: true, ..publish("t", 1, "x") }));
         let again = bench.take();
         assert_eq!(again.frame.identity.delivery, delivery);

@@ -2,9 +2,12 @@
 //!
 //! Promise: what is in the outbox goes out in order, at most `max_inflight` unacknowledged at once,
 //! and is settled by its own PUBACK. `availability` is republished at each connect; of `stats` only
-//! the newest goes out. Not here: what a message says ([`payload`]), keeping it ([`crate::outbox`]).
+//! the newest goes out. A message over which the broker ends connections holds up nobody ([`suspicion`]).
+//! Not here: what a message says ([`payload`]), keeping it ([`crate::outbox`]).
 
+mod order;
 pub mod payload;
+mod suspicion;
 pub mod write_back;
 
 use std::collections::HashMap;
@@ -23,22 +26,20 @@ use crate::mqtt::packet::{
 };
 use crate::mqtt::{Greeting, Incoming, LinkError, Role};
 use crate::outbox::{Entry, Kind, Outbox, Token};
+use order::Order;
+use suspicion::{Suspicion, Verdict};
 
 /// Encoded bytes after which the socket gets its turn.
 const PORTION_BYTES: usize = 64 * 1024;
 /// A broker that answers pings but has not acknowledged a message for this long has lost it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
-/// So has one that acknowledges what came later: brokers acknowledge in order, and a byte that breaks on its way
-/// can make a message into something that is passed over. Frames behind the lost one's wait for it, and soon
-/// the whole line.
-const OVERTAKEN_FOR: Duration = Duration::from_millis(500);
-/// The same of a broker that has been seen to acknowledge in another order.
-const OVERTAKEN_FOR_WHERE_USUAL: Duration = Duration::from_secs(5);
 /// A message that the broker refused without saying whether the message is at fault goes out again after
 /// this long, and others meanwhile.
 const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// Refused so often while others were taken, it is the message that is not wanted.
 const REFUSALS_AT_MOST: u32 = 10;
+/// `availability` waits at most so many times longer each time that connections end over it.
+const HOLDS_AT_MOST: u32 = 9;
 /// What the broker does not take is logged this often.
 const REFUSALS_SAID_EVERY: Duration = Duration::from_secs(60);
 
@@ -123,6 +124,22 @@ enum UnderWay {
     Availability(Availability),
 }
 
+/// A message that waits for its acknowledgement.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    what: UnderWay,
+    at: Micros,
+    /// In the order of sending, over all connections.
+    nth: u64,
+}
+
+/// `availability` after connections have ended over it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    times: u32,
+    until: Micros,
+}
+
 /// The publishing connection's side of a [`Link`](crate::mqtt::link::Link).
 pub struct Outlet {
     /// The intake's client id with `-out`.
@@ -136,18 +153,22 @@ pub struct Outlet {
     notices: Arc<Notices>,
     link: Arc<LinkCounters>,
     on_settled: OnSettled,
-    /// By packet id; since when.
-    under_way: HashMap<u16, (UnderWay, Micros)>,
+    /// By packet id.
+    under_way: HashMap<u16, Sent>,
     last_pkid: u16,
-    /// When the newest message was sent that this connection has seen acknowledged.
-    acknowledged_up_to: Micros,
-    /// The broker has acknowledged a message after later ones.
-    shuffles: bool,
+    /// Messages sent so far.
+    sent: u64,
+    order: Order,
+    suspicion: Suspicion<UnderWay>,
+    /// What is under way is a suspect: nothing else goes out until it is acknowledged.
+    alone: bool,
+    held: Option<Held>,
     /// `stopped` has been acknowledged.
     said_stopped: bool,
     /// Why the broker did not take the last message that it answered; nothing new goes out meanwhile.
     refuses: Option<packet::Reason>,
     refusals_said_at: Option<Micros>,
+    blames_said_at: Option<Micros>,
 }
 
 impl Outlet {
@@ -173,11 +194,15 @@ impl Outlet {
             on_settled,
             under_way: HashMap::new(),
             last_pkid: 0,
-            acknowledged_up_to: Micros(0),
-            shuffles: false,
+            sent: 0,
+            order: Order::default(),
+            suspicion: Suspicion::new(),
+            alone: false,
+            held: None,
             said_stopped: false,
             refuses: None,
             refusals_said_at: None,
+            blames_said_at: None,
         }
     }
 
@@ -202,36 +227,46 @@ impl Outlet {
             publish.qos = Qos::AtLeastOnce;
             publish.pkid = self.pkid();
             out.publish(&publish)?;
-            self.under_way.insert(publish.pkid, (under_way, now));
+            self.sent += 1;
+            self.under_way.insert(publish.pkid, Sent { what: under_way, at: now, nth: self.sent });
             return Ok(());
         }
         out.publish(&publish)
     }
 
-    /// Whether the broker takes one more at QoS 1 now.
-    fn has_room(&self) -> bool {
-        self.under_way.len() < self.max_inflight.min(self.receive_maximum)
+    /// What has been under way for longest.
+    fn oldest(&self) -> Option<Sent> {
+        self.under_way.values().min_by_key(|sent| sent.nth).copied()
     }
 
-    fn pump_notices(&mut self, now: Micros, out: &mut Out) {
-        let has_room = self.has_room();
+    /// Whether the broker takes one more at QoS 1 now.
+    fn has_room(&self) -> bool {
+        !self.alone && self.under_way.len() < self.max_inflight.min(self.receive_maximum)
+    }
+
+    fn pump_availability(&mut self, now: Micros, out: &mut Out) {
+        let may_go = self.has_room() && self.held.is_none_or(|held| now >= held.until);
         let mut notices = self.notices.lock();
         // Without room it stays news: the next acknowledgement makes some, before the outbox is asked.
-        let availability = notices.availability.filter(|_| has_room && std::mem::take(&mut notices.is_news));
-        let stats = notices.stats.take();
+        let availability = notices.availability.filter(|_| may_go && std::mem::take(&mut notices.is_news));
         drop(notices);
-        let retained = |topic: &str, payload: Bytes| Publish { retain: true, ..Publish::new(topic, payload) };
-        if let Some(availability) = availability {
-            let payload = Bytes::from_static(availability.as_str().as_bytes());
-            let publish = retained(&self.availability_topic, payload);
-            let sent = self.send(now, publish, Some(UnderWay::Availability(availability)), out);
-            self.told(now, "availability", sent);
+        let Some(availability) = availability else { return };
+        let payload = Bytes::from_static(availability.as_str().as_bytes());
+        let publish = Publish { retain: true, ..Publish::new(&*self.availability_topic, payload) };
+        let sent = self.send(now, publish, Some(UnderWay::Availability(availability)), out);
+        self.told(now, "availability", sent);
+    }
+
+    /// After what waits: a broker that ends the connection over them has taken that before. Not beside a suspect,
+    /// which would be blamed.
+    fn pump_stats(&mut self, now: Micros, out: &mut Out) {
+        if self.alone {
+            return;
         }
-        if let Some(stats) = stats {
-            let publish = retained(&self.stats_topic, stats.into());
-            let sent = self.send(now, publish, None, out);
-            self.told(now, "stats", sent);
-        }
+        let Some(stats) = self.notices.lock().stats.take() else { return };
+        let publish = Publish { retain: true, ..Publish::new(&*self.stats_topic, Bytes::from(stats)) };
+        let sent = self.send(now, publish, None, out);
+        self.told(now, "stats", sent);
     }
 
     fn told(&mut self, now: Micros, what: &str, sent: Result<(), PacketTooLarge>) {
@@ -261,7 +296,7 @@ impl Outlet {
             match sent {
                 // At QoS 0 nobody answers: handed to the network is all that can be known.
                 Ok(()) if under_way.is_none() => self.settle(now, token),
-                Ok(()) => {}
+                Ok(()) => self.alone = outgoing.alone,
                 Err(error) => self.lose(now, token, Reason::PredictionTooLarge, &error.to_string()),
             }
         }
@@ -270,12 +305,18 @@ impl Outlet {
     /// The broker will never take it: counted, said, and its frame settled, which would come again only
     /// to end here again.
     fn lose(&mut self, now: Micros, token: Token, reason: Reason, why: &str) {
-        let Some(settled) = self.publisher.outbox.settle(token, now) else { return };
+        let what = self.what(token);
+        let Some(settled) = self.publisher.outbox.give_up(token, now) else { return };
         if let Some(pipeline) = settled.pipeline {
             self.publisher.counters[pipeline].lost(reason).bump();
         }
-        self.say_refusal(now, "a pipeline's topic", why);
+        self.say_refusal(now, &what, why);
         settled.ticket.settle();
+    }
+
+    fn what(&self, token: Token) -> String {
+        let (topic, bytes) = self.publisher.outbox.describe(token).unwrap_or_default();
+        format!("{topic} ({bytes} bytes)")
     }
 
     fn say_refusal(&mut self, now: Micros, what: &str, why: &str) {
@@ -287,13 +328,13 @@ impl Outlet {
 
     fn acknowledged(&mut self, now: Micros, ack: packet::PubAck) -> Result<(), LinkError> {
         fail::pass(Point::AnswerAcknowledged);
-        let Some((under_way, sent_at)) = self.under_way.remove(&ack.pkid) else {
+        let Some(Sent { what: under_way, nth, .. }) = self.under_way.remove(&ack.pkid) else {
             // Harmless, and no reason to lose the connection.
             log::warn!("the broker acknowledged packet {}, which is not under way", ack.pkid);
             return Ok(());
         };
-        self.shuffles |= sent_at < self.acknowledged_up_to;
-        self.acknowledged_up_to = self.acknowledged_up_to.max(sent_at);
+        self.order.acknowledged(nth);
+        self.alone &= !self.under_way.is_empty();
         match under_way {
             // The link waits for another moment: what was not taken goes out on the next connection.
             UnderWay::Entry(_) if ack.reason.may_pass() => return Err(LinkError::NotTaken(ack.reason)),
@@ -314,6 +355,7 @@ impl Outlet {
                 if ack.reason.is_failure() {
                     self.say_refusal(now, "availability", &format!("the broker refused it: {}", ack.reason));
                 }
+                self.held = None;
                 self.said_stopped = availability == Availability::Stopped;
             }
         }
@@ -333,6 +375,32 @@ impl Outlet {
         } else {
             self.refuses = Some(reason);
         }
+    }
+
+    /// The broker ended the connection with this one alone under way.
+    fn blamed(&mut self, now: Micros, token: Token) {
+        let times = self.publisher.outbox.refused(token, now + REFUSED_AGAIN_AFTER);
+        if times >= REFUSALS_AT_MOST {
+            let why =
+                format!("the broker ended the connection over it {times} times and took others meanwhile");
+            self.lose(now, token, Reason::BrokerRefused, &why);
+        } else if self.blames_said_at.is_none_or(|at| now.since(at) >= REFUSALS_SAID_EVERY) {
+            self.blames_said_at = Some(now);
+            log::warn!(
+                "publish connection: the broker seems to end it over a message on {}; that goes out again later, others \
+                 meanwhile",
+                self.what(token)
+            );
+        }
+    }
+
+    /// `availability` was the first that was not acknowledged, again: others go without it for a while.
+    fn hold_availability(&mut self, now: Micros) {
+        let times = self.held.unwrap_or_default().times;
+        let wait = REFUSED_AGAIN_AFTER * (1 << times);
+        self.held = Some(Held { times: (times + 1).min(HOLDS_AT_MOST), until: now + wait });
+        let why = "the broker seems to end connections over it; allow it there, retained";
+        self.say_refusal(now, &self.availability_topic.clone(), why);
     }
 
     fn settle(&mut self, now: Micros, token: Token) {
@@ -380,11 +448,9 @@ impl Role for Outlet {
     }
 
     fn check(&mut self, now: Micros) -> Result<(), LinkError> {
-        let Some(oldest) = self.under_way.values().map(|(_, sent_at)| *sent_at).min() else { return Ok(()) };
-        let waits = now.since(oldest);
-        let overtaken_for = if self.shuffles { OVERTAKEN_FOR_WHERE_USUAL } else { OVERTAKEN_FOR };
-        let is_overtaken = oldest < self.acknowledged_up_to && waits >= overtaken_for;
-        if is_overtaken || waits >= ACKNOWLEDGED_WITHIN {
+        let Some(oldest) = self.oldest() else { return Ok(()) };
+        let waits = now.since(oldest.at);
+        if waits >= ACKNOWLEDGED_WITHIN || self.order.is_lost(oldest.nth, waits) {
             return Err(LinkError::Unanswered { what: "a publication", secs: waits.as_secs() });
         }
         Ok(())
@@ -395,8 +461,9 @@ impl Role for Outlet {
     }
 
     fn pump(&mut self, now: Micros, out: &mut Out) {
-        self.pump_notices(now, out);
+        self.pump_availability(now, out);
         self.pump_outbox(now, out);
+        self.pump_stats(now, out);
     }
 
     fn is_done(&mut self) -> bool {
@@ -405,13 +472,23 @@ impl Role for Outlet {
             self.notices.set_availability(Availability::Stopped);
         }
         let connected = self.link.up.load(Ordering::Relaxed) == 1;
-        quiet && (self.said_stopped || !connected)
+        quiet && (self.said_stopped || !connected || self.held.is_some())
     }
 
-    fn disconnected(&mut self, now: Micros) {
+    fn disconnected(&mut self, now: Micros, why: &LinkError) {
         self.link.up.store(0, Ordering::Relaxed);
+        let first = self.oldest().map(|sent| sent.what);
+        let alone = self.alone && self.under_way.len() == 1;
+        match self.suspicion.ended(why.may_be_over_a_message(), first, alone) {
+            Verdict::Nothing => {}
+            Verdict::Suspect(UnderWay::Entry(token)) => self.publisher.outbox.suspect(token),
+            Verdict::Refused(UnderWay::Entry(token)) => self.blamed(now, token),
+            Verdict::Suspect(UnderWay::Availability(_)) | Verdict::Refused(UnderWay::Availability(_)) => {
+                self.hold_availability(now);
+            }
+        }
         self.under_way.clear();
-        self.acknowledged_up_to = Micros(0);
+        self.alone = false;
         self.refuses = None;
         self.publisher.outbox.connection_lost(now);
     }
@@ -428,6 +505,7 @@ fn properties(back: Option<&Back>) -> Properties {
 
 #[cfg(test)]
 mod tests {
+    use super::order::{OVERTAKEN_FOR, OVERTAKEN_FOR_WHERE_USUAL};
     use super::*;
     use crate::base::Identity;
     use crate::config::{self, OutboxWhenFull, Protocol};
@@ -515,6 +593,33 @@ mod tests {
             self.outlet.received(self.now, ack, &mut self.out)
         }
 
+        /// The broker ends the connection.
+        fn closed(&mut self, now: Micros) {
+            self.outlet.disconnected(now, &LinkError::Closed { client_id: "id-out".into() });
+        }
+
+        /// Connections with a broker that takes what comes in order, until it ends the connection over a message
+        /// for which `ends` says so; or until nothing comes. What it took.
+        fn converse(&mut self, mut ends: impl FnMut(&str) -> bool) -> Vec<String> {
+            let mut taken = Vec::new();
+            loop {
+                let sent = self.sent();
+                if sent.is_empty() {
+                    return taken;
+                }
+                for (pkid, text) in sent {
+                    if ends(&text) {
+                        self.closed(self.now);
+                        self.now = self.now + Duration::from_millis(250);
+                        self.connect();
+                        return taken;
+                    }
+                    self.acknowledge(pkid);
+                    taken.push(text);
+                }
+            }
+        }
+
         fn acknowledge(&mut self, pkid: u16) {
             self.answer(pkid, 0).unwrap();
         }
@@ -555,7 +660,7 @@ mod tests {
         bench.queue("b", Qos::AtLeastOnce);
         let first = bench.sent();
         bench.acknowledge(first[0].0);
-        bench.outlet.disconnected(Micros(3));
+        bench.closed(Micros(3));
         bench.connect();
         let again = bench.sent();
         assert_eq!(again.len(), 1);
@@ -571,7 +676,7 @@ mod tests {
         let (first, _) = bench.sent()[0];
         let error = bench.answer(first, 0x97).unwrap_err();
         assert!(error.to_string().contains("quota"), "{error}");
-        bench.outlet.disconnected(Micros(3));
+        bench.closed(Micros(3));
         bench.connect();
         let again = bench.sent();
         assert!(again[0].1.contains("\"a\""), "{again:?}");
@@ -621,7 +726,7 @@ mod tests {
             others.iter().for_each(|(pkid, _)| bench.answer(*pkid, 0x80).unwrap());
             assert!(bench.sent().is_empty(), "refused, it sends no more of them");
             bench.answer(last.0, 0x80).unwrap_err();
-            bench.outlet.disconnected(bench.now);
+            bench.closed(bench.now);
             bench.now = bench.now + REFUSED_AGAIN_AFTER;
         }
         bench.connect();
@@ -637,6 +742,95 @@ mod tests {
         let in_order = texts.iter().enumerate().all(|(n, text)| text.contains(&format!("\"{n}\"")));
         assert!(in_order && texts.len() == 10, "{texts:?}");
         assert_eq!(bench.lost(Reason::BrokerRefused), 0);
+    }
+
+    #[test]
+    fn a_message_over_which_the_broker_ends_the_connection_holds_up_nobody_and_is_given_up_counted() {
+        let mut bench = bench();
+        bench.notices.set_availability(Availability::Online);
+        bench.connect();
+        bench.queue("poison", Qos::AtLeastOnce);
+        let (mut ends, mut latest) = (0, 0);
+        for n in 0..400 {
+            bench.now = bench.now + Duration::from_millis(250);
+            bench.queue(&format!("good {n}"), Qos::AtLeastOnce);
+            let is_poison = |text: &str| {
+                ends += u32::from(text.contains("poison"));
+                text.contains("poison")
+            };
+            if bench.converse(is_poison).iter().any(|text| text.contains(&format!("good {n}"))) {
+                latest = n;
+            }
+            assert!(n - latest <= 4, "the line stands at {n}");
+        }
+        assert_eq!((bench.settled(), bench.lost(Reason::BrokerRefused)), (400, 1));
+        assert_eq!(ends, 2 + REFUSALS_AT_MOST, "two to be suspected");
+    }
+
+    #[test]
+    fn a_broker_that_restarts_over_and_over_costs_no_message() {
+        // It takes up to so many messages before it ends.
+        for most in [1, 3, 10] {
+            let mut bench = bench();
+            bench.notices.set_availability(Availability::Online);
+            bench.connect();
+            let (mut chance, mut queued) = (0x9e37_79b9_u64, 0);
+            for _ in 0..2000 {
+                chance ^= chance << 13;
+                chance ^= chance >> 7;
+                chance ^= chance << 17;
+                // Behind more, a worker would wait.
+                if bench.outlet.publisher.outbox.depth().live < 5 {
+                    queued += 1;
+                    bench.queue(&queued.to_string(), Qos::AtLeastOnce);
+                }
+                let mut left = chance % (most + 1);
+                bench.converse(|_| {
+                    let ends = left == 0;
+                    left = left.saturating_sub(1);
+                    ends
+                });
+            }
+            for _ in 0..20 {
+                bench.now = bench.now + REFUSED_AGAIN_AFTER;
+                bench.converse(|_| false);
+            }
+            assert_eq!((bench.settled(), bench.lost(Reason::BrokerRefused)), (queued, 0), "{most}");
+        }
+    }
+
+    #[test]
+    fn a_broker_that_ends_each_connection_at_the_first_message_gets_all_of_them_when_it_is_well() {
+        let mut bench = bench();
+        (0..20).for_each(|n| bench.queue(&n.to_string(), Qos::AtLeastOnce));
+        bench.connect();
+        for _ in 0..1000 {
+            assert!(bench.converse(|_| true).is_empty());
+        }
+        for _ in 0..10 {
+            bench.now = bench.now + REFUSED_AGAIN_AFTER;
+            bench.converse(|_| false);
+        }
+        assert_eq!((bench.settled(), bench.lost(Reason::BrokerRefused)), (20, 0));
+    }
+
+    #[test]
+    fn an_availability_over_which_the_broker_ends_the_connection_holds_up_no_answer() {
+        let mut bench = bench();
+        bench.notices.set_availability(Availability::Online);
+        bench.connect();
+        let mut ends = 0;
+        for n in 0..400 {
+            bench.now = bench.now + Duration::from_millis(250);
+            bench.queue(&n.to_string(), Qos::AtLeastOnce);
+            bench.converse(|text| {
+                ends += u32::from(text == "online");
+                text == "online"
+            });
+        }
+        assert_eq!(bench.settled(), 400);
+        assert!(ends <= 12, "it is said ever more seldom: {ends}");
+        assert!(bench.outlet.is_done(), "and a stop does not wait for it");
     }
 
     #[test]
@@ -730,7 +924,7 @@ mod tests {
         bench.acknowledge(later);
         assert!(bench.outlet.check(Micros(0) + OVERTAKEN_FOR).is_ok());
         assert!(bench.outlet.check(soon).is_err());
-        bench.outlet.disconnected(soon);
+        bench.closed(soon);
         bench.connect();
         assert!(bench.sent()[0].1.contains("lost on its way"));
         assert!(bench.outlet.check(soon).is_ok());
@@ -789,7 +983,7 @@ mod tests {
         assert_eq!(online[0].1, "online");
         bench.acknowledge(online[0].0);
         assert!(bench.sent().is_empty());
-        bench.outlet.disconnected(Micros(3));
+        bench.closed(Micros(3));
         bench.connect();
         let online = bench.sent();
         assert_eq!(online[0].1, "online");
