@@ -1,5 +1,6 @@
 //! `lineside infer`: one inference on NumPy files, to be held against the training framework.
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -156,16 +157,25 @@ fn write(folder: &Path, names: &[&str], outputs: &[Tensor]) -> Result<Vec<PathBu
         Failure::new(Exit::IoErr, format!("cannot write {}: {error}", path.display()))
     };
     std::fs::create_dir_all(folder).map_err(|error| unwritable(folder, error))?;
-    let mut files: Vec<PathBuf> = Vec::new();
-    for (i, (name, tensor)) in names.iter().zip(outputs).enumerate() {
-        let mut file = folder.join(format!("{}.npy", file_name(name)));
-        if files.contains(&file) {
-            file = folder.join(format!("{}-{i}.npy", file_name(name)));
-        }
-        npy::write(&file, tensor).map_err(|error| unwritable(&file, error))?;
-        files.push(file);
+    let files: Vec<PathBuf> = file_names(names).iter().map(|file| folder.join(file)).collect();
+    for (file, tensor) in files.iter().zip(outputs) {
+        npy::write(file, tensor).map_err(|error| unwritable(file, error))?;
     }
     Ok(files)
+}
+
+/// A file for each output.
+fn file_names(names: &[&str]) -> Vec<String> {
+    // Some file systems take `A` and `a` for one name.
+    let mut taken = HashSet::new();
+    let mut free = |name: String| taken.insert(name.to_lowercase()).then_some(name);
+    let mut files = Vec::new();
+    for (i, name) in names.iter().enumerate() {
+        let plain = file_name(name);
+        let candidates = (i..).map(|i| format!("{plain}-{i}"));
+        files.extend(std::iter::once(plain.clone()).chain(candidates).find_map(&mut free));
+    }
+    files.into_iter().map(|file| format!("{file}.npy")).collect()
 }
 
 /// A tensor's name as a file's: `/`, `:` and their like become `_`, and it never begins with a dot.
@@ -186,6 +196,13 @@ fn first_values(tensor: &Tensor) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn outputs_whose_names_fall_together_have_a_file_each() {
+        assert_eq!(file_names(&["a/b", "a_b", "A_b"]), ["a_b.npy", "a_b-1.npy", "A_b-2.npy"]);
+        // The name that tells them apart may be an output's as well.
+        assert_eq!(file_names(&["a_-2", "a/", "a_"]), ["a_-2.npy", "a_.npy", "a_-3.npy"]);
+    }
 
     #[test]
     fn an_outputs_name_never_leaves_the_folder() {

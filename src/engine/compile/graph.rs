@@ -5,6 +5,8 @@ use std::collections::{HashMap, HashSet};
 use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, ValueInfoProto};
 
+use crate::base::DataType;
+use crate::engine::onnx;
 use crate::engine::refused::for_each_graph;
 
 /// The graph that ends in these tensors, with nothing in it that they do not need.
@@ -101,6 +103,7 @@ pub(super) fn usual_tolerance(proto: &ModelProto) -> f64 {
         for_each_graph(graph, &mut |graph| {
             let float16 = OnnxType::Float16 as i32;
             half |= graph.initializer.iter().any(|tensor| tensor.data_type == float16);
+            half |= onnx::inputs(graph).iter().any(|port| port.data_type == Some(DataType::F16));
             half |= graph.node.iter().any(|node| {
                 node.op_type == "Cast"
                     && node.attribute.iter().any(|a| a.name == "to" && a.i == i64::from(float16))
@@ -138,6 +141,7 @@ mod tests {
     use super::*;
     use crate::engine::sample;
     use prost::Message;
+    use tract_onnx::pb::type_proto::Value;
 
     fn relu_layer() -> ModelProto {
         ModelProto::decode(&*sample::relu_layer().bytes()).unwrap()
@@ -149,5 +153,15 @@ mod tests {
         assert_eq!(graph.node.iter().map(|node| node.op_type.as_str()).collect::<Vec<_>>(), ["MatMul"]);
         assert_eq!(graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect::<Vec<_>>(), ["w"]);
         assert_eq!(graph.output[0].name, "xw");
+    }
+
+    #[test]
+    fn a_graph_whose_input_is_f16_is_one_of_half_precision() {
+        let mut proto = relu_layer();
+        assert_eq!(usual_tolerance(&proto), 1e-4);
+        let input = proto.graph.as_mut().unwrap().input[0].r#type.as_mut().unwrap();
+        let Some(Value::TensorType(tensor)) = &mut input.value else { panic!("{input:?}") };
+        tensor.elem_type = OnnxType::Float16 as i32;
+        assert_eq!(usual_tolerance(&proto), 5e-3);
     }
 }

@@ -15,11 +15,15 @@
 mod attention;
 mod bits;
 mod branch;
+mod cast;
 pub(super) mod contributed;
+mod einsum;
 mod elementwise;
 mod gemm;
+mod lengths;
 mod linear_attention;
 mod literal;
+mod logarithms;
 mod losses;
 pub(super) mod ml;
 mod moved;
@@ -33,6 +37,7 @@ mod resize;
 mod sampled;
 mod scatter;
 mod sets;
+mod single;
 mod suppression;
 mod tfidf;
 mod values;
@@ -53,9 +58,12 @@ type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
 const OURS: &[(&str, Builder)] = &[
     ("AffineGrid", sampled::affine_grid),
     ("Attention", attention::attention),
+    ("AveragePool", single::stock),
     ("BitCast", bits::bit_cast),
     ("BitShift", bits::bit_shift),
     ("BlackmanWindow", windows::blackman),
+    ("Cast", cast::cast),
+    ("CastLike", cast::cast_like),
     ("CausalConvWithState", linear_attention::causal_conv),
     ("Celu", elementwise::celu),
     ("CenterCropPad", moved::center_crop_pad),
@@ -67,20 +75,26 @@ const OURS: &[(&str, Builder)] = &[
     ("DeformConv", sampled::deform_conv),
     ("DequantizeLinear", quantized::dequantize),
     ("Det", elementwise::det),
+    ("Einsum", einsum::einsum),
     ("GRU", recurrent::gru),
     ("Gemm", gemm::gemm),
+    ("GlobalAveragePool", single::stock),
     ("GlobalLpPool", patches::global_lp_pool),
     ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
     ("HannWindow", windows::hann),
     ("If", branch::branch),
+    ("InstanceNormalization", single::stock),
     ("LSTM", recurrent::lstm),
     ("LinearAttention", linear_attention::linear_attention),
+    ("LogSoftmax", logarithms::log_softmax),
+    ("LpNormalization", single::stock),
     ("LpPool", patches::lp_pool),
     ("MatMul", elementwise::mat_mul),
     ("MaxPool", patches::max_pool),
     ("MaxUnpool", moved::max_unpool),
     ("MelWeightMatrix", windows::mel_weight_matrix),
+    ("MeanVarianceNormalization", single::stock),
     ("Mod", elementwise::modulo),
     ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
     ("NonMaxSuppression", suppression::non_max_suppression),
@@ -104,7 +118,10 @@ const OURS: &[(&str, Builder)] = &[
     ("ReverseSequence", moved::reverse_sequence),
     ("RoiAlign", sampled::roi_align),
     ("ScatterND", scatter::scatter_nd),
+    ("Shape", lengths::shape),
+    ("Size", lengths::size),
     ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
+    ("Softplus", logarithms::softplus),
     ("SpaceToDepth", moved::space_to_depth),
     ("SwiGLU", elementwise::swiglu),
     ("TensorScatter", moved::tensor_scatter),

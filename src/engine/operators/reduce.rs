@@ -1,14 +1,16 @@
 //! Reductions (opset 1 to 20) where tract lacks them or answers wrongly: an axis without elements,
-//! bool, axes that are not constant.
+//! whole numbers, bool, axes that are not constant. f16 adds up in f32.
 //!
 //! Source: ONNX, Operators.md. Over no element: sum 0, product 1, max −∞ (the type's least value), min
-//! +∞ (its largest), log-sum −∞. tract gives 0 for max and min (0.23.9).
+//! +∞ (its largest), log-sum −∞. tract gives 0 for max and min, and adds whole numbers in 32 bits
+//! (0.23.9). Here their sums wrap in their own type, and a mean is cut towards 0, as onnxruntime has it.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
+use super::single::in_single;
 use super::values::{axis, coordinates, floats, from_floats, ints, strides};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,32 +60,25 @@ pub(super) fn reduce(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         // tract's overflows where an exponential does, and nothing else has to.
         return wrap(context, node, reduce);
     }
-    if matches!(how, How::L2 | How::LogSum) {
-        // tract has no logarithm and no root of whole numbers.
-        return choose(context, node, reduce, |inputs| {
-            inputs[0].is_some_and(|x| !x.datum_type.is_float() || x.shape.volume() == 0.to_dim())
-                || inputs.get(1).copied().flatten().is_some_and(|axes| axes.konst.is_none())
-        });
-    }
-    if how == How::SumSquare {
-        // Nor has it squares of them.
-        return choose(context, node, reduce, |inputs| {
-            inputs[0].is_some_and(|x| !x.datum_type.is_float() || x.shape.volume() == 0.to_dim())
-                || inputs
-                    .get(1)
-                    .copied()
-                    .flatten()
-                    .is_some_and(|axes| axes.konst.is_none() || axes.shape.volume() == 0.to_dim())
-        });
-    }
-    choose(context, node, reduce, |inputs| {
-        let get = |at: usize| inputs.get(at).copied().flatten();
-        let odd = |x: &TypedFact| {
-            x.datum_type == DatumType::Bool || x.shape.iter().any(|length| *length == 0.to_dim())
-        };
-        get(0).is_some_and(odd)
-            || get(1).is_some_and(|axes| axes.konst.is_none() || axes.shape.volume() == 0.to_dim())
-    })
+    let ours = match how {
+        How::Max | How::Min | How::Prod => {
+            |inputs: &[Option<&TypedFact>]| of_what_tract_has_not(inputs, |of| !is_odd(of))
+        }
+        _ => |inputs: &[Option<&TypedFact>]| of_what_tract_has_not(inputs, |of| of.is_float()),
+    };
+    in_single(choose(context, node, reduce, ours))
+}
+
+/// It adds whole numbers in 32 bits, and has no roots and logarithms of them; `has` tells its types.
+fn of_what_tract_has_not(inputs: &[Option<&TypedFact>], has: fn(DatumType) -> bool) -> bool {
+    let get = |at: usize| inputs.get(at).copied().flatten();
+    let is_empty = |fact: &TypedFact| fact.shape.iter().any(|length| *length == 0.to_dim());
+    get(0).is_some_and(|x| !has(x.datum_type) || is_empty(x))
+        || get(1).is_some_and(|axes| axes.konst.is_none() || is_empty(axes))
+}
+
+fn is_odd(datum_type: DatumType) -> bool {
+    matches!(datum_type, DatumType::Bool | DatumType::TDim | DatumType::U32 | DatumType::U64)
 }
 
 impl Reduce {
@@ -95,6 +90,24 @@ impl Reduce {
             reduced[axis(at, rank)?] = true;
         }
         Ok(reduced)
+    }
+
+    /// Whether whole numbers give a whole one.
+    fn is_whole(&self) -> bool {
+        !matches!(self.how, How::L2 | How::LogSum | How::LogSumExp)
+    }
+
+    fn of_wholes(&self, values: impl ExactSizeIterator<Item = i128>) -> i128 {
+        let count = values.len() as i128;
+        match self.how {
+            How::Max => values.max().unwrap_or(i128::MIN),
+            How::Min => values.min().unwrap_or(i128::MAX),
+            How::Prod => values.fold(1, i128::wrapping_mul),
+            How::L1 => values.map(i128::abs).sum(),
+            How::SumSquare => values.map(|x| x * x).fold(0, i128::wrapping_add),
+            How::Mean => values.sum::<i128>() / count,
+            _ => values.sum(),
+        }
     }
 
     fn of(&self, values: &[f64], datum_type: DatumType) -> f64 {
@@ -118,6 +131,14 @@ impl Reduce {
             How::SumSquare => sum(|x| x * x),
         }
     }
+}
+
+/// The elements of a whole type.
+fn wholes(x: &Tensor) -> TractResult<Vec<i128>> {
+    if x.datum_type() == DatumType::U64 {
+        return Ok(x.try_as_plain_ram()?.as_slice::<u64>()?.iter().map(|whole| (*whole).into()).collect());
+    }
+    Ok(ints(x)?.into_iter().map(i128::from).collect())
 }
 
 /// NaN wins, as NumPy and onnxruntime have it.
@@ -150,21 +171,22 @@ impl Literal for Reduce {
         let (kept, inner, steps) = (length(false), length(true), strides(x.shape()));
         let flat = |at: &[usize]| at.iter().zip(&steps).map(|(at, step)| at * step).sum::<usize>();
         let offsets: Vec<usize> = coordinates(&inner).map(|at| flat(&at)).collect();
+        let places = || coordinates(&kept).map(|at| flat(&at));
+        let left = |(length, reduced): (&usize, &bool)| (self.keep || !reduced).then_some(*length);
+        let shape: Vec<usize> = kept.iter().zip(&reduced).filter_map(left).collect();
+        if x.datum_type().is_integer() && !offsets.is_empty() && self.is_whole() {
+            let values = wholes(x)?;
+            let out = places().map(|base| self.of_wholes(offsets.iter().map(|offset| values[base + offset])));
+            // Whatever does not fit wraps.
+            let out: Vec<u64> = out.map(|whole| whole as u64).collect();
+            return Ok(vec![Tensor::from_shape(&shape, &out)?.cast_to_dt(x.datum_type())?.into_owned()]);
+        }
         let values = floats(x)?;
-        let out: Vec<f64> = coordinates(&kept)
-            .map(|at| {
-                let base = flat(&at);
-                let these: Vec<f64> = offsets.iter().map(|offset| values[base + offset]).collect();
-                self.of(&these, x.datum_type())
-            })
-            .collect();
-        let shape: Vec<usize> = match self.keep {
-            true => kept,
-            false => {
-                kept.into_iter().zip(&reduced).filter(|(_, reduced)| !**reduced).map(|(n, _)| n).collect()
-            }
-        };
-        Ok(vec![from_floats(x.datum_type(), &shape, &out)?])
+        let out = places().map(|base| {
+            let these: Vec<f64> = offsets.iter().map(|offset| values[base + offset]).collect();
+            self.of(&these, x.datum_type())
+        });
+        Ok(vec![from_floats(x.datum_type(), &shape, &out.collect::<Vec<_>>())?])
     }
 
     fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {

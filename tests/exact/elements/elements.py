@@ -53,6 +53,37 @@ def models():
         small = (np.abs(numbers(np.float32, [2, 3])) * 3).astype(dtype)
         nodes = [node("Cast", ["x"], [f"to-{other}"], to=to) for other, (to, _) in TYPES.items()]
         yield f"{name}-cast", nodes, [], {"x": small}, {f"to-{other}": to for other, (to, _) in TYPES.items()}, 1e-3
+    # Whole numbers beyond 32 bits, from every type that has them and through what reads whole numbers.
+    wide = np.array([[10_000_000_000, -10_000_000_000, 2**31], [-2**31 - 1, 2**52, 7]], np.int64)
+    for name in ("f32", "f64", "i64", "u64", "u32"):
+        onnx_type, dtype = TYPES[name]
+        x = (np.abs(wide) % np.int64(2**32) if name == "u32" else wide if name != "u64" else np.abs(wide)).astype(dtype)
+        yield f"{name}-wide", [node("Cast", ["x"], ["y"], to=T.INT64), node("CastLike", ["x", "like"], ["z"])], [constant("like", np.int64([0]))], {"x": x}, {"y": T.INT64, "z": T.INT64}, 0
+    parts = ["sum", "mean", "l1", "least", "most", "both", "chosen", "cell", "row", "shown"]
+    yield ("i64-wide-read",
+           [node("Cast", ["x"], ["w"], to=T.INT64), node("ReduceSum", ["w", "one"], ["sum"]), node("ReduceMean", ["w"], ["mean"], axes=[1]),
+            node("ReduceL1", ["w"], ["l1"], axes=[1]), node("ReduceMin", ["w"], ["least"], axes=[0]), node("ReduceMax", ["w"], ["most"], axes=[0]),
+            node("Concat", ["w", "x"], ["both"], axis=0), node("Greater", ["w", "zero"], ["above"]), node("Where", ["above", "w", "x"], ["chosen"]),
+            node("Gather", ["w", "one"], ["cell"], axis=1), node("ArrayFeatureExtractor", ["w", "one"], ["row"], "ai.onnx.ml"),
+            # Beside a shape, which the engine counts in a type of its own.
+            node("Shape", ["x"], ["s"]), node("Concat", ["s", "flat"], ["shown"], axis=0), node("Reshape", ["w", "all"], ["flat"])],
+           [constant("one", np.int64([1])), constant("zero", np.int64(0)), constant("all", np.int64([-1]))],
+           {"x": wide}, {part: T.INT64 for part in parts}, 0)
+    # Means and norms of f16 whose sums are beyond it.
+    large = (RNG.random([1, 2, 50, 50]) * 400 + 100).astype(np.float16)
+    yield ("f16-sums",
+           [node("GlobalAveragePool", ["x"], ["pool"]), node("AveragePool", ["x"], ["part"], kernel_shape=[40, 40]), node("ReduceMean", ["x"], ["mean"], axes=[2, 3]),
+            node("ReduceL2", ["x"], ["norm"], axes=[3]), node("LpNormalization", ["x"], ["unit"], axis=3), node("LogSoftmax", ["x"], ["log"], axis=3),
+            node("Cast", ["x"], ["single"], to=T.FLOAT), node("Softplus", ["single"], ["plus-f"]), node("Cast", ["plus-f"], ["plus"], to=T.FLOAT16)],
+           [], {"x": large}, {part: T.FLOAT16 for part in ("pool", "part", "mean", "norm", "unit", "log", "plus")}, 1e-3)
+    far = np.float32([[0, -110, -300, -50], [100, 500, 90, -200]])
+    yield "f32-far", [node("LogSoftmax", ["x"], ["log"], axis=1), node("Softplus", ["x"], ["plus"])], [], {"x": far}, {"log": T.FLOAT, "plus": T.FLOAT}, 1e-6
+    # An ellipsis stands for any number of axes.
+    for rank, shape in enumerate([[3], [4, 3], [2, 4, 3], [2, 5, 4, 3]]):
+        yield (f"f32-einsum-{rank}", [node("Einsum", ["x", "w"], ["y"], equation="...a,ab->...b"), node("Einsum", ["x", "w"], ["z"], equation="...a, ab")],
+               [constant("w", numbers(np.float32, [3, 2]))], {"x": numbers(np.float32, shape)}, {"y": T.FLOAT, "z": T.FLOAT}, 1e-5)
+    yield ("f32-einsum-behind", [node("Einsum", ["x", "w"], ["y"], equation="bn...,bn->b...")],
+           [constant("w", numbers(np.float32, [2, 3]))], {"x": numbers(np.float32, [2, 3, 4, 5])}, {"y": T.FLOAT}, 1e-5)
     half = lambda *shape: RNG.normal(0, 1, shape).astype(np.float16)  # noqa: E731
     yield ("f16-network",
            [node("Conv", ["x", "k", "c"], ["a"], pads=[1, 1, 1, 1]), node("Relu", ["a"], ["r"]), node("GlobalAveragePool", ["r"], ["g"]),
@@ -140,6 +171,12 @@ def models():
                [*scales, *columns], {"a": numbers(dtype, [5, 20])}, {"l-f": T.FLOAT, "r": T.FLOAT}, 1.01 / 100)
     words = np.array([["eisen", "Stahl"], ["", "Blech – verzinkt"], ["Stahl", "ü"]], dtype=object)
     yield ("text-moved", [node("Transpose", ["x"], ["t"], perm=[1, 0]), node("Flatten", ["t"], ["y"], axis=0)], [], {"x": words}, {"y": T.STRING}, 0)
+    said = np.array([1e10, -np.inf, np.inf, np.nan, 0.1, 1e-5, 123456789, 1, 0, 1e7, 1e8, 1 / 3, 100.5])
+    for name, dtype in (("f32", np.float32), ("f64", np.float64), ("f16", np.float16), ("i64", np.int64), ("u64", np.uint64), ("bool", np.bool_)):
+        x = said.astype(dtype) if name.startswith("f") else numbers(dtype, [6])
+        yield f"{name}-said", [node("Cast", ["x"], ["y"], to=T.STRING)], [], {"x": x}, {"y": T.STRING}, 0
+    yield ("text-read", [node("Cast", ["x"], [name], to=TYPES[name][0]) for name in ("f32", "f64", "i64", "u8")],
+           [], {"x": np.array(["3.7", " 4", "+5", "100"], dtype=object)}, {name: TYPES[name][0] for name in ("f32", "f64", "i64", "u8")}, 0)
     yield ("text-encoded",
            [node("LabelEncoder", ["x"], ["y"], "ai.onnx.ml", keys_strings=["Stahl", "ü", ""], values_int64s=[1, 2, 3], default_int64=-1),
             node("LabelEncoder", ["y"], ["z"], "ai.onnx.ml", keys_int64s=[1, 2, 3], values_strings=["S", "Ü", "leer"], default_string="?"),

@@ -151,6 +151,8 @@ def classifiers():
     for name, make in (("multinomial_nb", naive_bayes.MultinomialNB), ("complement_nb", naive_bayes.ComplementNB)):
         zoo(f"{name}_3", make(), x=np.abs(X), y=THREE, target="class")
     zoo("forest_labels_far_apart", ensemble.RandomForestClassifier(10, random_state=0), y=BINARY * 40 - 7)
+    zoo("tree_leaves", tree.DecisionTreeClassifier(max_depth=3, random_state=0), y=THREE,
+        options={tree.DecisionTreeClassifier: {"zipmap": False, "decision_leaf": True, "decision_path": True}})
     zoo("xgb_rf", XGBRFClassifier(n_estimators=8, max_depth=4, n_jobs=1), y=BINARY)
 
 

@@ -94,7 +94,9 @@ pub(super) fn read(attributes: &Attributes<'_>, of: &str, targets: usize) -> Tra
     Ok(parts)
 }
 
-/// What the leaves add. Weights of branches are left alone: older exporters wrote some.
+/// What the leaves add. Weights of branches are left alone: older exporters wrote some. A single target's
+/// weight that is listed again counts once, as in onnxruntime: skl2onnx lists a leaf's number for its
+/// `decision_leaf` and `decision_path` as often as there are classes.
 fn weights(
     attributes: &Attributes<'_>,
     of: &str,
@@ -118,7 +120,19 @@ fn weights(
         match found.get(&at) {
             Some((Child::Leaf(leaf), _)) => {
                 let contribution = (target(*id, parts.targets)?, weights[i]);
-                parts.leaves[*leaf].push(contribution);
+                let leaf = &mut parts.leaves[*leaf];
+                if of == "target" && parts.targets == 1 && !leaf.is_empty() {
+                    ensure!(
+                        leaf[0] == contribution,
+                        "leaf {} of tree {} has two weights for its one target: {} and {}",
+                        at.1,
+                        at.0,
+                        leaf[0].1,
+                        contribution.1
+                    );
+                    continue;
+                }
+                leaf.push(contribution);
             }
             Some((Child::Branch(_), _)) => {}
             None => bail!("{of}_weights has one for node {} of tree {}, which is not there", at.1, at.0),
