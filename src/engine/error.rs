@@ -123,6 +123,14 @@ pub enum ModelError {
         /// Each operator with the first node that uses it.
         operators: Vec<String>,
     },
+    /// An operator that the engine has, and not for the types that the graph gives it.
+    #[error("{}: the engine cannot run {why}", path.display())]
+    Unable {
+        /// The file.
+        path: PathBuf,
+        /// The node, and what it said.
+        why: String,
+    },
     /// Operators that the engine has and would answer wrongly, without a word.
     #[error("{}: refused, because the answers would be wrong: {}", path.display(), refusals.join("; "))]
     WouldBeWrong {

@@ -23,7 +23,7 @@ use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
 use super::model::{self, Known, Model};
 use super::port::{self, Dim, Port};
-use super::{convert, nnef, onnx, operators, passes, range, untrusted, whole_sums};
+use super::{convert, nnef, onnx, operators, passes, range, rehearsed, untrusted, whole_sums};
 use crate::base::Tensor;
 use crate::config::Card;
 use crate::config::card::PortSpec;
@@ -279,6 +279,9 @@ impl Parsed {
             Graph::Nnef(model) => step(&path, Step::Type, || nnef::concretise(*model, &specs))?,
         };
         bounded(&path, &model)?;
+        if let Some(why) = rehearsed::unable(&model) {
+            return Err(ModelError::Unable { path, why });
+        }
         Ok(Typed { path, begun, specs, outputs, model })
     }
 }
@@ -528,6 +531,22 @@ mod tests {
         let outputs = session.run(&[&input]).unwrap();
         assert_eq!(outputs[0].as_f32(), Some(&[0.0, 2.0, 0.0, 4.0][..]));
         assert_eq!(outputs[1], input);
+    }
+
+    #[test]
+    fn types_without_an_arithmetic_are_refused_at_load_with_their_node() {
+        let double = |operator: &str| {
+            let sample = four().node("Cast", &["x"], &["d"], &[Attribute::Int("to", 11)]);
+            sample.node(operator, &["d"], &["y"], &[])
+        };
+        assert!(
+            told(&double("Erf")).contains(r#"node "y" (Erf): Erf does not support F64"#),
+            "{}",
+            told(&double("Erf"))
+        );
+        for operator in ["Sigmoid", "LeakyRelu", "HardSwish", "Round", "IsNaN", "IsInf"] {
+            double(operator).model();
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@
 //! | `load` | how a file becomes a model |
 //! | `onnx`, `nnef` | what stands in the file |
 //! | `untrusted/` | whether bytes are what they claim, before anything trusts them |
-//! | `refused` | which graphs would be answered wrongly |
+//! | `refused`, `rehearsed` | which graphs would be answered wrongly, or not at all |
 //! | `operators/`, `passes/`, `whole_sums` | what we add to tract, and rewrite around it |
 //! | `model`, `session` | what is shared and what a worker owns |
 //! | `compile/`, `oracle/` | a model folder from an ONNX file; the standard's own arithmetic |
@@ -41,6 +41,7 @@ mod passes;
 mod port;
 mod range;
 mod refused;
+mod rehearsed;
 #[cfg(test)]
 pub(crate) mod sample;
 mod session;

@@ -1,5 +1,5 @@
 //! Element by element: Celu (opset 12), Mod (13), SwiGLU (opset 28), CumSum (11) and CumProd (26),
-//! Det (11), MatMul (13) of two vectors.
+//! Det (11), MatMul (13) of two vectors and of wide whole numbers.
 //!
 //! Source: ONNX, Operators.md. Celu: max(0, x) + min(0, α·(exp(x/α) − 1)). SwiGLU: a·σ(α·a)·b.
 //! tract's Celu in f16 forgets the division, and in any type the α in front (0.23.9).
@@ -178,23 +178,86 @@ impl Literal for Cumulative {
 }
 
 #[derive(Debug)]
-struct Dot;
+struct Product;
 
-/// MatMul of two vectors; everything else is tract's.
+/// MatMul of two vectors, and of whole numbers that tract has no product of; everything else is tract's.
 pub(super) fn mat_mul(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    choose(context, node, Dot, |inputs| inputs.iter().all(|fact| fact.is_some_and(|fact| fact.rank() == 1)))
+    choose(context, node, Product, |inputs| {
+        let narrow = [DatumType::I8, DatumType::U8, DatumType::I32];
+        let wide = |fact: &TypedFact| {
+            fact.datum_type.is_integer() && !narrow.contains(&fact.datum_type.unquantized())
+        };
+        inputs.iter().all(|fact| fact.is_some_and(|fact| fact.rank() == 1))
+            || inputs.iter().all(|fact| fact.is_some_and(wide))
+    })
 }
 
-impl Literal for Dot {
+impl Product {
+    /// Shapes with the axes that the standard lends to vectors, and the shape of the batch.
+    fn shapes<T: Clone>(
+        a: &[T],
+        b: &[T],
+        one: &T,
+        batch: impl Fn(&[T], &[T]) -> TractResult<Vec<T>>,
+    ) -> TractResult<[Vec<T>; 3]> {
+        ensure!(!a.is_empty() && !b.is_empty(), "a product of a scalar");
+        let a = if let [k] = a { vec![one.clone(), k.clone()] } else { a.to_vec() };
+        let b = if let [k] = b { vec![k.clone(), one.clone()] } else { b.to_vec() };
+        let batch = batch(&a[..a.len() - 2], &b[..b.len() - 2])?;
+        Ok([a, b, batch])
+    }
+
+    /// Without the axes that were lent.
+    fn answer<T: Clone>(batch: &[T], rows: &T, columns: &T, lent: (bool, bool)) -> Vec<T> {
+        let rows = std::iter::once(rows).filter(|_| !lent.0);
+        let columns = std::iter::once(columns).filter(|_| !lent.1);
+        batch.iter().chain(rows).chain(columns).cloned().collect()
+    }
+
+    /// Wraps as whole numbers do.
+    fn whole(a: &Tensor, b: &Tensor) -> TractResult<Tensor> {
+        let lent = (a.rank() == 1, b.rank() == 1);
+        let [left, right, batch] = Self::shapes(a.shape(), b.shape(), &1, broadcast)?;
+        let (rows, depth) = (left[left.len() - 2], left[left.len() - 1]);
+        let columns = right[right.len() - 1];
+        ensure!(depth == right[right.len() - 2], "shapes {:?} and {:?}", a.shape(), b.shape());
+        let (x, y) = (ints(a)?, ints(b)?);
+        let mut values = Vec::with_capacity(batch.iter().product::<usize>() * rows * columns);
+        for at in coordinates(&batch) {
+            let x = &x[broadcast_at(&left[..left.len() - 2], &at) * rows * depth..];
+            let y = &y[broadcast_at(&right[..right.len() - 2], &at) * depth * columns..];
+            for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                let each = (0..depth).map(|k| x[row * depth + k].wrapping_mul(y[k * columns + column]));
+                values.push(each.fold(0_i64, i64::wrapping_add));
+            }
+        }
+        let shape = Self::answer(&batch, &rows, &columns, lent);
+        Ok(Tensor::from_shape(&shape, &values)?.cast_to_dt(a.datum_type())?.into_owned())
+    }
+}
+
+impl Literal for Product {
     fn name(&self) -> &'static str {
         "MatMul"
     }
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (a, b) = (inputs.need(0)?, inputs.need(1)?);
+        if a.datum_type().is_integer() {
+            return Ok(vec![Self::whole(a, b)?]);
+        }
         ensure!(a.rank() == 1 && a.shape() == b.shape(), "shapes {:?} and {:?}", a.shape(), b.shape());
         let sum: f64 = floats(a)?.into_iter().zip(floats(b)?).map(|(a, b)| a * b).sum();
         Ok(vec![from_floats(a.datum_type(), &[], &[sum])?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let (a, b) = (seen(inputs, 0)?, seen(inputs, 1)?);
+        let batched = |a: &[TDim], b: &[TDim]| Ok(multi_broadcast(&[a, b])?.to_vec());
+        let [left, right, batch] = Self::shapes(&a.shape, &b.shape, &1.to_dim(), batched)?;
+        let lent = (a.shape.len() == 1, b.shape.len() == 1);
+        let shape = Self::answer(&batch, &left[left.len() - 2], &right[right.len() - 1], lent);
+        Ok(Some(vec![Form::of(a.datum_type, &shape)]))
     }
 }
 

@@ -42,6 +42,7 @@ mod suppression;
 mod tfidf;
 mod values;
 mod watched;
+mod wider;
 mod windows;
 
 use std::sync::OnceLock;
@@ -71,11 +72,13 @@ const OURS: &[(&str, Builder)] = &[
     ("Compress", moved::compress),
     ("ConstantOfShape", sets::constant_of_shape),
     ("CumProd", elementwise::cum_prod),
+    ("ConvTranspose", patches::conv_transpose),
     ("CumSum", elementwise::cum_sum),
     ("DeformConv", sampled::deform_conv),
     ("DequantizeLinear", quantized::dequantize),
     ("Det", elementwise::det),
     ("Einsum", einsum::einsum),
+    ("Equal", wider::equal),
     ("GRU", recurrent::gru),
     ("Gemm", gemm::gemm),
     ("GlobalAveragePool", single::stock),
@@ -83,9 +86,13 @@ const OURS: &[(&str, Builder)] = &[
     ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
     ("HannWindow", windows::hann),
+    ("HardSwish", wider::function),
     ("If", branch::branch),
     ("InstanceNormalization", single::stock),
+    ("IsInf", wider::is),
+    ("IsNaN", wider::is),
     ("LSTM", recurrent::lstm),
+    ("LeakyRelu", wider::function),
     ("LinearAttention", linear_attention::linear_attention),
     ("LogSoftmax", logarithms::log_softmax),
     ("LpNormalization", single::stock),
@@ -100,6 +107,7 @@ const OURS: &[(&str, Builder)] = &[
     ("NonMaxSuppression", suppression::non_max_suppression),
     ("OneHot", sets::one_hot),
     ("Pad", moved::pad),
+    ("Pow", wider::pow),
     ("QLinearConv", quantized_conv::conv),
     ("QLinearMatMul", quantized::matmul),
     ("QuantizeLinear", quantized::quantize),
@@ -117,15 +125,18 @@ const OURS: &[(&str, Builder)] = &[
     ("Resize", resize::resize),
     ("ReverseSequence", moved::reverse_sequence),
     ("RoiAlign", sampled::roi_align),
+    ("Round", wider::function),
     ("ScatterND", scatter::scatter_nd),
     ("Shape", lengths::shape),
     ("Size", lengths::size),
+    ("Sigmoid", wider::function),
     ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
     ("Softplus", logarithms::softplus),
     ("SpaceToDepth", moved::space_to_depth),
     ("SwiGLU", elementwise::swiglu),
     ("TensorScatter", moved::tensor_scatter),
     ("TfIdfVectorizer", tfidf::tfidf),
+    ("TopK", wider::top_k),
     ("Unique", sets::unique),
     ("Upsample", resize::upsample),
 ];

@@ -266,7 +266,8 @@ struct Pad {
     wraps: bool,
 }
 
-/// `wrap`, and constant pads that cut; the rest is tract's, which panics where a pad is negative (0.23.9).
+/// `wrap`, constant pads that cut, and those of bools; the rest is tract's, which panics where a pad is
+/// negative (0.23.9).
 pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     if let Some(pads) = node.get_attr_opt_vec::<i64>("pads")? {
         ensure!(
@@ -277,6 +278,9 @@ pub(super) fn pad(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     match node.get_attr_opt::<&str>("mode")?.unwrap_or("constant") {
         "wrap" => wrap(context, node, Pad { wraps: true }),
         "constant" => choose(context, node, Pad { wraps: false }, |inputs| {
+            if inputs[0].is_some_and(|fact| fact.datum_type == DatumType::Bool) {
+                return true;
+            }
             let pads = inputs.get(1).copied().flatten().and_then(|pads| pads.konst.as_deref());
             pads.is_some_and(|pads| ints(pads).is_ok_and(|pads| pads.iter().any(|pad| *pad < 0)))
         }),

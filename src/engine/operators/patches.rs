@@ -4,7 +4,8 @@
 //! Col2Im: the sum of all columns' elements at the place of the image that each was taken from.
 
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::{AttributeProto, NodeProto};
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_ndarray::{ArrayD, IxDyn};
 
@@ -51,6 +52,55 @@ pub(super) fn lp_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     };
     ensure!(pool.strides.iter().chain(&pool.dilations).all(|step| *step > 0), "a step of 0");
     wrap(context, node, pool)
+}
+
+/// tract's, with `auto_pad` told in pads where it fails: a kernel as long as its stride has none.
+pub(super) fn conv_transpose(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let auto = node.get_attr_opt::<&str>("auto_pad")?.unwrap_or("NOTSET");
+    if !auto.starts_with("SAME") {
+        return stock(context, node);
+    }
+    ensure!(
+        node.get_attr_opt_vec::<i64>("output_shape")?.is_none(),
+        "output_shape beside auto_pad={auto} is not supported; export pads"
+    );
+    let weights = || {
+        let graphs = context.parent_graphs.iter().rev().flat_map(|graph| &graph.initializer);
+        let dims = graphs.filter(|tensor| Some(&tensor.name) == node.input.get(1)).map(|tensor| &tensor.dims);
+        dims.map(|dims| dims.iter().skip(2).copied().collect::<Vec<i64>>()).next()
+    };
+    let Some(kernel) = node.get_attr_opt_vec::<i64>("kernel_shape")?.or_else(weights) else {
+        return stock(context, node);
+    };
+    let of_axes = |name, usual: i64| -> TractResult<Vec<i64>> {
+        let given = node.get_attr_opt_vec(name)?.unwrap_or_else(|| vec![usual; kernel.len()]);
+        ensure!(given.len() == kernel.len(), "{name} {given:?} for a kernel {kernel:?}");
+        Ok(given)
+    };
+    let (strides, dilations, more) =
+        (of_axes("strides", 1)?, of_axes("dilations", 1)?, of_axes("output_padding", 0)?);
+    let pad = |i: usize| more[i] + (kernel[i] - 1) * dilations[i] + 1 - strides[i];
+    let pads: Vec<i64> = (0..kernel.len()).map(pad).collect();
+    ensure!(
+        pads.iter().all(|pad| *pad >= 0),
+        "auto_pad={auto} where the kernel {kernel:?} is shorter than its stride {strides:?}: the standard and \
+         onnxruntime disagree; export pads"
+    );
+    if pads.iter().any(|pad| *pad > 0) && !pads.contains(&0) {
+        return stock(context, node);
+    }
+    let split =
+        |pad: &i64| if auto == "SAME_UPPER" { (pad / 2, pad - pad / 2) } else { (pad - pad / 2, pad / 2) };
+    let (front, back): (Vec<i64>, Vec<i64>) = pads.iter().map(split).unzip();
+    let mut told = node.clone();
+    told.attribute.retain(|attribute| !["auto_pad", "pads"].contains(&attribute.name.as_str()));
+    told.attribute.push(AttributeProto {
+        name: "pads".into(),
+        ints: [front, back].concat(),
+        r#type: AttributeType::Ints.into(),
+        ..AttributeProto::default()
+    });
+    stock(context, &told)
 }
 
 impl LpPool {
@@ -246,5 +296,32 @@ impl Literal for Col2Im {
             None => shape.extend(vec![None; axes]),
         }
         Ok(Some(vec![Form::open(x.datum_type, shape)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::{Attribute, Sample};
+
+    #[test]
+    fn a_transposed_kernel_as_long_as_its_stride_needs_no_pads() {
+        let with = |stride: i64| {
+            let attributes =
+                [Attribute::Ints("strides", &[2, stride]), Attribute::Text("auto_pad", "SAME_UPPER")];
+            let sample = Sample::default().input("x", DataType::F32, &[1, 1, 1, 2]).output("y");
+            sample.weights("w", &[1, 1, 2, 2], &[1.0, 2.0, 3.0, 4.0]).node(
+                "ConvTranspose",
+                &["x", "w"],
+                &["y"],
+                &attributes,
+            )
+        };
+        let input = Tensor::f32(&[1, 1, 1, 2], vec![1.0, 10.0]);
+        let answer = with(2).model().session().run(&[&input]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1, 1, 2, 4], vec![1.0, 2.0, 10.0, 20.0, 3.0, 4.0, 30.0, 40.0])]);
+        // Along the second axis one of the two columns in the middle is cut off behind.
+        let answer = with(1).model().session().run(&[&input]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1, 1, 2, 2], vec![1.0, 12.0, 3.0, 34.0])]);
     }
 }

@@ -12,7 +12,7 @@ use tract_onnx::tract_hir::tract_ndarray::{
     Array1, Array2, Array3, Array4, ArrayView1, ArrayView2, Axis, Ix2, Ix3, s,
 };
 
-use super::literal::{Built, Inputs, Literal, wrap};
+use super::literal::{Built, Inputs, Literal, choose, wrap};
 use super::stock;
 use super::values::{array, from_array, ints};
 
@@ -75,9 +75,7 @@ fn recurrent(
     let as_usual = named.iter().zip(&usual).all(|(name, usual)| name.eq_ignore_ascii_case(usual));
     let lengths = node.input.get(4).is_some_and(|name| !name.is_empty());
     let coupled = kind == (Kind::Lstm { input_forget: true });
-    if as_usual && clip.is_none() && !lengths && !coupled && directions != [Direction::Reverse] {
-        return stock(context, node);
-    }
+    let plain = as_usual && clip.is_none() && !lengths && !coupled && directions != [Direction::Reverse];
     let alphas = node.get_attr_opt_vec::<f32>("activation_alpha")?.unwrap_or_default();
     let betas = node.get_attr_opt_vec::<f32>("activation_beta")?.unwrap_or_default();
     // Each function that has a parameter takes the next one of the list.
@@ -87,7 +85,16 @@ fn recurrent(
         .map(|name| Activation::named(name, &mut || alphas.next(), &mut || betas.next()))
         .collect::<TractResult<_>>()?;
     let batch_first = node.get_attr_opt::<i64>("layout")?.unwrap_or(0) != 0;
-    wrap(context, node, Recurrent { name, kind, directions, activations, clip, batch_first })
+    let ours = Recurrent { name, kind, directions, activations, clip, batch_first };
+    if !plain {
+        return wrap(context, node, ours);
+    }
+    let begins = |position: usize| node.input.get(position).is_some_and(|name| !name.is_empty());
+    if begins(5) && (name != "LSTM" || begins(6)) {
+        return stock(context, node);
+    }
+    // tract begins with an f32 state, whatever the type.
+    choose(context, node, ours, |inputs| inputs[0].is_some_and(|x| x.datum_type != DatumType::F32))
 }
 
 /// An activation with its parameters, as the standard lists them at the recurrent operators.

@@ -1,0 +1,262 @@
+//! Element types that tract's own operators lack (0.23.9): Sigmoid, LeakyRelu, HardSwish, Round, IsNaN and
+//! IsInf of f64, Equal of bools, Pow of i64; and TopK as it was below opset 10, with `k` an attribute.
+//!
+//! Source: ONNX, Operators.md. tract refuses these when they run.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_core::broadcast::multi_broadcast;
+use tract_onnx::tract_hir::internal::*;
+
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
+use super::stock;
+use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
+
+/// A function of one number and a parameter.
+#[derive(Debug)]
+struct Function {
+    name: &'static str,
+    of: fn(f64, f64) -> f64,
+    alpha: f64,
+}
+
+pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let alpha = node.get_attr_opt::<f32>("alpha")?.unwrap_or(0.01).into();
+    let (name, of): (_, fn(f64, f64) -> f64) = match node.op_type.as_str() {
+        "Sigmoid" => ("Sigmoid", |x, _| 1.0 / (1.0 + (-x).exp())),
+        "LeakyRelu" => ("LeakyRelu", |x, alpha| if x < 0.0 { alpha * x } else { x }),
+        "HardSwish" => ("HardSwish", |x, _| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+        "Round" => ("Round", |x, _| x.round_ties_even()),
+        other => bail!("{other} is none of these"),
+    };
+    choose(context, node, Function { name, of, alpha }, is_double)
+}
+
+fn is_double(inputs: &[Option<&TypedFact>]) -> bool {
+    inputs[0].is_some_and(|fact| fact.datum_type == DatumType::F64)
+}
+
+impl Literal for Function {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let values: Vec<f64> = floats(x)?.into_iter().map(|x| (self.of)(x, self.alpha)).collect();
+        Ok(vec![from_floats(x.datum_type(), x.shape(), &values)?])
+    }
+}
+
+/// IsNaN, or IsInf of these signs.
+#[derive(Debug)]
+enum Is {
+    NotANumber,
+    Infinite { positive: bool, negative: bool },
+}
+
+pub(super) fn is(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let flag = |name| -> TractResult<bool> { Ok(node.get_attr_opt::<i64>(name)?.unwrap_or(1) != 0) };
+    let is = match node.op_type.as_str() {
+        "IsNaN" => Is::NotANumber,
+        _ => Is::Infinite { positive: flag("detect_positive")?, negative: flag("detect_negative")? },
+    };
+    choose(context, node, is, is_double)
+}
+
+impl Literal for Is {
+    fn name(&self) -> &'static str {
+        if matches!(self, Self::NotANumber) { "IsNaN" } else { "IsInf" }
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let is = |x: f64| match self {
+            Self::NotANumber => x.is_nan(),
+            Self::Infinite { positive, negative } => {
+                x == f64::INFINITY && *positive || x == f64::NEG_INFINITY && *negative
+            }
+        };
+        let values: Vec<bool> = floats(x)?.into_iter().map(is).collect();
+        Ok(vec![Tensor::from_shape(x.shape(), &values)?])
+    }
+}
+
+/// What two whole numbers give.
+#[derive(Debug)]
+enum Pair {
+    Equal,
+    Pow,
+}
+
+pub(super) fn equal(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    choose(context, node, Pair::Equal, |inputs| {
+        inputs[0].is_some_and(|fact| fact.datum_type == DatumType::Bool)
+    })
+}
+
+pub(super) fn pow(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    choose(context, node, Pair::Pow, |inputs| {
+        inputs[0].is_some_and(|fact| fact.datum_type == DatumType::I64)
+            && inputs[1].is_some_and(|fact| fact.datum_type.is_integer())
+    })
+}
+
+/// Below an exponent of 0 a fraction, of which only ±1 leaves a whole number.
+fn power(base: i64, exponent: i64) -> i64 {
+    match (u32::try_from(exponent), base) {
+        (Ok(exponent), _) => base.wrapping_pow(exponent),
+        (Err(_), 1) => 1,
+        (Err(_), -1) => {
+            if exponent % 2 == 0 {
+                1
+            } else {
+                -1
+            }
+        }
+        (Err(_), _) => 0,
+    }
+}
+
+impl Literal for Pair {
+    fn name(&self) -> &'static str {
+        if matches!(self, Self::Equal) { "Equal" } else { "Pow" }
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (a, b) = (inputs.need(0)?, inputs.need(1)?);
+        let shape = broadcast(a.shape(), b.shape())?;
+        let whole = |tensor: &Tensor| -> TractResult<Vec<i64>> {
+            match tensor.datum_type() {
+                DatumType::Bool => {
+                    let plain = tensor.try_as_plain_ram()?;
+                    Ok(plain.as_slice::<bool>()?.iter().map(|value| i64::from(*value)).collect())
+                }
+                _ => ints(tensor),
+            }
+        };
+        let (left, right) = (whole(a)?, whole(b)?);
+        let pairs = coordinates(&shape)
+            .map(|at| (left[broadcast_at(a.shape(), &at)], right[broadcast_at(b.shape(), &at)]));
+        Ok(vec![match self {
+            Self::Equal => Tensor::from_shape(&shape, &pairs.map(|(a, b)| a == b).collect::<Vec<_>>())?,
+            Self::Pow => Tensor::from_shape(&shape, &pairs.map(|(a, b)| power(a, b)).collect::<Vec<_>>())?,
+        }])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let (a, b) = (seen(inputs, 0)?, seen(inputs, 1)?);
+        let datum_type = if matches!(self, Self::Equal) { DatumType::Bool } else { a.datum_type };
+        Ok(Some(vec![Form::of(datum_type, &multi_broadcast(&[&a.shape, &b.shape])?)]))
+    }
+}
+
+/// The `k` largest along an axis, largest first; of equals the first.
+#[derive(Debug)]
+struct TopK {
+    k: usize,
+    axis: i64,
+}
+
+pub(super) fn top_k(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    match node.get_attr_opt::<i64>("k")? {
+        Some(k) if node.input.len() == 1 => {
+            let k = usize::try_from(k).with_context(|| format!("k is {k}"))?;
+            wrap(context, node, TopK { k, axis: node.get_attr_opt("axis")?.unwrap_or(-1) })
+        }
+        _ => stock(context, node),
+    }
+}
+
+impl Literal for TopK {
+    fn name(&self) -> &'static str {
+        "TopK"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let at = axis(self.axis, x.rank())?;
+        let (before, length, behind) = around(x.shape(), at);
+        ensure!(self.k <= length, "k is {}, the axis has {length}", self.k);
+        let values = floats(x)?;
+        let count = before * self.k * behind;
+        let (mut largest, mut places) = (vec![0.0; count], vec![0_i64; count]);
+        for outer in 0..before {
+            for inner in 0..behind {
+                let value = |along: usize| values[(outer * length + along) * behind + inner];
+                let mut order: Vec<usize> = (0..length).collect();
+                order.sort_by(|a, b| value(*b).total_cmp(&value(*a)));
+                for (rank, along) in order.into_iter().take(self.k).enumerate() {
+                    let to = (outer * self.k + rank) * behind + inner;
+                    (largest[to], places[to]) = (value(along), along as i64);
+                }
+            }
+        }
+        let mut shape = x.shape().to_vec();
+        shape[at] = self.k;
+        Ok(vec![from_floats(x.datum_type(), &shape, &largest)?, Tensor::from_shape(&shape, &places)?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let x = seen(inputs, 0)?;
+        let mut shape = x.shape.to_vec();
+        let at = axis(self.axis, shape.len())?;
+        if let Ok(length) = shape[at].to_usize() {
+            ensure!(self.k <= length, "k is {}, the axis has {length}", self.k);
+        }
+        shape[at] = self.k.to_dim();
+        Ok(Some(vec![Form::of(x.datum_type, &shape), Form::of(DatumType::I64, &shape)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::power;
+    use crate::base::{Data, DataType, Tensor};
+    use crate::engine::sample::{Attribute, Sample};
+
+    fn whole(shape: &[usize], values: &[i64]) -> Tensor {
+        Tensor { shape: shape.to_vec(), data: Data::I64(values.to_vec()) }
+    }
+
+    fn of_whole(shape: &[i64]) -> Sample {
+        Sample::default().input("x", DataType::I64, shape).output("y")
+    }
+
+    #[test]
+    fn whole_numbers_beyond_32_bits_are_multiplied_and_raised_exactly() {
+        let product = of_whole(&[2, 2]).integers("w", &[3, 1 << 40]).node("MatMul", &["x", "w"], &["y"], &[]);
+        let answer = product.model().session().run(&[&whole(&[2, 2], &[1, 2, 0, -1])]).unwrap();
+        assert_eq!(answer, [whole(&[2], &[3 + (2 << 40), -(1 << 40)])]);
+        let square = of_whole(&[2]).integers("two", &[2]).node("Pow", &["x", "two"], &["y"], &[]);
+        let answer = square.model().session().run(&[&whole(&[2], &[3_000_000_007, -4])]).unwrap();
+        assert_eq!(answer, [whole(&[2], &[9_000_000_042_000_000_049, 16])]);
+    }
+
+    #[test]
+    fn bools_are_compared_and_padded() {
+        let bools = |node: fn(Sample) -> Sample| {
+            let sample = of_whole(&[2]).node("Cast", &["x"], &["b"], &[Attribute::Int("to", 9)]);
+            let sample = node(sample).node("Cast", &["c"], &["y"], &[Attribute::Int("to", 7)]);
+            sample.model().session().run(&[&whole(&[2], &[1, 0])]).unwrap().remove(0)
+        };
+        assert_eq!(bools(|sample| sample.node("Equal", &["b", "b"], &["c"], &[])), whole(&[2], &[1, 1]));
+        let padded = |sample: Sample| sample.integers("p", &[1, 1]).node("Pad", &["b", "p"], &["c"], &[]);
+        assert_eq!(bools(padded), whole(&[4], &[0, 1, 0, 0]));
+    }
+
+    #[test]
+    fn the_largest_are_found_where_k_is_an_attribute() {
+        let sample = Sample::default().input("x", DataType::F32, &[1, 4]).output("y").output("i");
+        let mut session =
+            sample.node("TopK", &["x"], &["y", "i"], &[Attribute::Int("k", 2)]).model().session();
+        let answer = session.run(&[&Tensor::f32(&[1, 4], vec![1.0, 7.0, -2.0, 7.0])]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1, 2], vec![7.0, 7.0]), whole(&[1, 2], &[1, 3])]);
+    }
+
+    #[test]
+    fn a_power_of_whole_numbers_is_exact_and_truncates_fractions() {
+        assert_eq!(power(3_000_000_007, 2), 9_000_000_042_000_000_049);
+        assert_eq!([power(-2, 3), power(7, 0), power(2, -1), power(-1, -3), power(1, -9)], [-8, 1, 0, -1, 1]);
+    }
+}
