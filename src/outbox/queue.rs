@@ -8,6 +8,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::policy::{BACKLOG_TURN, Line, Pace, Throughput, Waiting};
 use super::record::Record;
 use super::{Entry, Outgoing, Settled, Token};
@@ -59,11 +61,6 @@ impl Live {
         self.sent != Sent::UnderWay && !self.writing
     }
 
-    /// What the broker has refused is read back as if it had not: it stays in memory until a stop.
-    fn may_be_written(&self, closing: bool) -> bool {
-        self.waits() && (closing || self.refusals.count == 0)
-    }
-
     fn is_due(&self, now: Micros) -> bool {
         self.waits() && now >= self.refusals.until
     }
@@ -109,6 +106,8 @@ pub(super) struct Queue {
     taken: u64,
     /// Those that travel alone.
     suspects: Vec<Token>,
+    /// Those of them that went to disk and were not read back yet: topic, payload, and what became of them.
+    written_suspects: Vec<(Arc<str>, Bytes, Refusals)>,
     max_inflight: usize,
     line: Line,
     pub(super) closing: bool,
@@ -141,6 +140,7 @@ impl Queue {
             throughput: Throughput::new(config.spill_after, now),
             taken: 0,
             suspects: Vec::new(),
+            written_suspects: Vec::new(),
             max_inflight,
             line: Line::Down { since: now },
             closing: false,
@@ -415,13 +415,12 @@ impl Queue {
         self.is_up() && self.live.len() - self.live_under_way >= may_wait
     }
 
-    /// When the oldest entry was queued that is in memory and may be written.
+    /// When the oldest entry was queued that is in memory and not under way.
     fn oldest(&self) -> Option<Micros> {
         if self.live_under_way == self.live.len() {
             return None;
         }
-        let closing = self.closing;
-        self.live.iter().find(|live| live.may_be_written(closing)).map(|live| live.entry.queued_at)
+        self.live.iter().find(|live| live.waits()).map(|live| live.entry.queued_at)
     }
 
     /// What the decision to write looks at; `None`: nothing waits in memory.
@@ -446,8 +445,7 @@ impl Queue {
     ) -> Vec<Record> {
         let mut group = Vec::new();
         let mut bytes = 0;
-        let closing = self.closing;
-        for live in self.live.iter_mut().filter(|live| live.may_be_written(closing)) {
+        for live in self.live.iter_mut().filter(|live| live.waits()) {
             let entry = &live.entry;
             let age_us = now.since(entry.queued_at).as_micros() as u64;
             let record = Record {
@@ -483,6 +481,10 @@ impl Queue {
             let written: VecDeque<Live> = written;
             for live in written {
                 self.live_bytes -= size(&live.entry);
+                if self.suspects.contains(&live.token) {
+                    let Entry { topic, payload, .. } = &live.entry;
+                    self.written_suspects.push((topic.clone(), payload.clone(), live.refusals));
+                }
                 tickets.push(live.entry.ticket);
             }
         } else {
@@ -501,7 +503,14 @@ impl Queue {
         for mut record in records {
             record.sent_before |= maybe_sent;
             let token = self.token();
-            let refusals = Refusals::default();
+            let known = |(topic, payload, _): &(Arc<str>, Bytes, Refusals)| {
+                *topic == record.topic && *payload == record.payload
+            };
+            let known = self.written_suspects.iter().position(known);
+            let refusals = known.map_or_else(Refusals::default, |at| {
+                self.suspects.push(token);
+                self.written_suspects.swap_remove(at).2
+            });
             self.stored.push_back(Stored { token, segment, record, sent: Sent::Never, refusals });
         }
     }

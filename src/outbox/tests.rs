@@ -425,6 +425,32 @@ fn what_is_under_way_at_the_end_is_written_though_a_late_connection_asks_for_mor
 }
 
 #[test]
+fn a_refused_suspect_goes_to_disk_settles_its_frame_and_is_still_counted_and_alone_when_it_is_read_back() {
+    let mut bench = Bench::new(1 << 20, 1 << 18, OutboxWhenFull::Block);
+    bench.outbox.connected(bench.clock.now());
+    bench.append(0..2);
+    let taken = bench.take();
+    bench.outbox.suspect(taken[0].token);
+    assert_eq!(bench.outbox.refused(taken[0].token, bench.clock.now()), 1);
+    bench.settle(&taken[1..]);
+    bench.outbox.connection_lost(bench.clock.now());
+    bench.wait(SPILL_AFTER);
+    assert_eq!(bench.settled(), (0..2).collect(), "frames behind it are acknowledged in order");
+    bench.outbox.connected(bench.clock.now());
+    bench.append(2..4);
+    bench.wait(Duration::from_millis(20));
+    let now = bench.clock.now();
+    let first = bench.outbox.take(now).unwrap();
+    assert!(first.alone && number(&first.payload) == 0);
+    assert_eq!(
+        bench.outbox.refused(first.token, now + SPILL_AFTER),
+        2,
+        "the other was taken before, and after"
+    );
+    assert_eq!(texts(&bench.take()), [2, 3]);
+}
+
+#[test]
 fn a_blocked_worker_goes_on_when_there_is_room_and_leaves_its_frame_at_the_end() {
     let mut bench = Bench::new(1 << 20, 2_000, OutboxWhenFull::Block);
     bench.disk.fail(Some(ErrorKind::StorageFull));
