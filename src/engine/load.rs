@@ -286,12 +286,13 @@ impl Parsed {
     }
 }
 
-/// Refuses a graph with a tensor that no board holds, before anything computes it.
+/// Refuses a graph with a tensor that no board holds, before anything computes it. Beside a length of 0 the others
+/// count as well: the engine walks along them.
 fn bounded(path: &Path, model: &TypedModel) -> Result<(), ModelError> {
     for node in model.nodes() {
         for output in &node.outputs {
             let elements = output.fact.shape.iter().try_fold(1_u64, |all, length| {
-                all.checked_mul(length.to_usize().map_or(1, |length| length as u64))
+                all.checked_mul(length.to_usize().map_or(1, |length| length.max(1) as u64))
             });
             if elements.is_none_or(|elements| elements > untrusted::graph::MAX_ELEMENTS) {
                 return Err(ModelError::NotAModel {

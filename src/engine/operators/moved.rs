@@ -333,7 +333,8 @@ impl Literal for Pad {
         let x = inputs.need(0)?;
         let pads = Self::pads(inputs.need(1)?, inputs.get(3), x.rank())?;
         let padded = |(length, (front, back)): (&usize, &(i64, i64))| -> TractResult<usize> {
-            Ok(usize::try_from((*length as i64 + front + back).max(0))?)
+            let padded = (*length as i64).saturating_add(front.saturating_add(*back));
+            Ok(usize::try_from(padded.max(0))?)
         };
         let shape = x.shape().iter().zip(&pads).map(padded).collect::<TractResult<Vec<_>>>()?;
         let steps = strides(x.shape());
@@ -367,9 +368,9 @@ impl Literal for Pad {
         };
         let padded = |(i, length): (usize, &TDim)| {
             let pads = pads.as_ref()?;
-            let sum = pads[i].0 + pads[i].1;
+            let sum = pads[i].0.saturating_add(pads[i].1);
             Some(match length.to_i64() {
-                Ok(length) => (length + sum).max(0).to_dim(),
+                Ok(length) => length.saturating_add(sum).max(0).to_dim(),
                 Err(_) => length.clone() + sum.to_dim(),
             })
         };

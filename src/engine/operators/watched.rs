@@ -69,7 +69,7 @@ impl Watched {
         for output in outputs {
             let lengths = output.shape.dims().map(|dim| dim.concretize().and_then(|dim| dim.to_i64().ok()));
             let lengths: Vec<Option<i64>> = lengths.collect();
-            let elements = lengths.iter().flatten().map(|length| *length as f64).product::<f64>();
+            let elements = lengths.iter().flatten().map(|length| (*length).max(1) as f64).product::<f64>();
             let words =
                 || lengths.iter().map(|length| length.map_or("?".to_owned(), |length| length.to_string()));
             ensure!(
