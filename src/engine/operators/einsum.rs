@@ -133,7 +133,7 @@ mod tests {
         let x = Tensor::f32(shape, vec![1.0; shape.iter().product()]);
         let answer = sample.model().session().run(&[&x]).unwrap().remove(0);
         assert!(answer.as_f32().unwrap().iter().all(|sum| *sum == 3.0), "{equation}: {answer:?}");
-        answer.shape.clone()
+        answer.shape
     }
 
     #[test]
