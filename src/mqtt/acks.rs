@@ -71,7 +71,11 @@ impl Ledger {
         if inner.left.contains(&frame) {
             return false;
         }
-        inner.waiting.push_back(Taken { pkid, frame });
+        // Sent twice on one connection it is acknowledged once: after the first PUBACK the packet id may be
+        // another frame's.
+        if !inner.waiting.iter().any(|taken| taken.pkid == pkid && taken.frame == frame) {
+            inner.waiting.push_back(Taken { pkid, frame });
+        }
         true
     }
 
@@ -185,6 +189,20 @@ mod tests {
         ledger.connection_lost();
         assert!(ledger.taken_again(9, 10));
         assert_eq!(ledger.next_ack(), Some(9), "answered before");
+    }
+
+    #[test]
+    fn a_frame_that_is_sent_twice_on_one_connection_is_acknowledged_once() {
+        let ledger = Ledger::new(|| {});
+        let twice = ledger.taken(5, 10, 1);
+        let between = ledger.taken(6, 11, 1);
+        assert!(ledger.taken_again(5, 10));
+        ledger.settled(twice);
+        assert_eq!(ledger.next_ack(), Some(5));
+        // The broker gives the packet id out again.
+        ledger.taken(5, 12, 1);
+        ledger.settled(between);
+        assert_eq!([ledger.next_ack(), ledger.next_ack()], [Some(6), None], "its answer is not safe yet");
     }
 
     #[test]

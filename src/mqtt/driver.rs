@@ -127,6 +127,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
     async fn wait(&mut self) {
         loop {
             self.settings.counters.turns.bump();
+            self.link.role.takes_more();
             let left = self.link.wait(self.clock.now());
             if left.is_zero() || self.is_over() {
                 return;
@@ -168,6 +169,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
     async fn ended(&mut self) {
         while !self.is_over() {
             self.settings.counters.turns.bump();
+            self.link.role.takes_more();
             self.handle.0.wake.notified().await;
         }
     }
@@ -291,5 +293,74 @@ async fn open(host: &str, port: u16, tls: Option<&Tls>) -> Result<Stream, LinkEr
     match tls {
         None => Ok(Stream::Plain(stream)),
         Some(tls) => Ok(Stream::Tls(Box::new(tls::connect(tls, host, stream).await?))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::{Micros, SystemClock};
+    use crate::config::Protocol;
+    use crate::mqtt::packet::Welcome;
+    use crate::mqtt::{Greeting, Incoming};
+    use std::sync::mpsc::{Sender, channel};
+
+    /// Tells when it is asked for room.
+    struct Holds(Sender<()>);
+
+    impl Role for Holds {
+        fn greeting(&self) -> Greeting {
+            Greeting { client_id: "c".into(), clean_session: true, will: None }
+        }
+        fn connected(&mut self, _: Micros, _: &Welcome, _: &mut Out) {}
+        fn received(&mut self, _: Micros, _: Incoming, _: &mut Out) -> Result<(), LinkError> {
+            Ok(())
+        }
+        fn pump(&mut self, _: Micros, _: &mut Out) {}
+        fn takes_more(&mut self) -> bool {
+            self.0.send(()).is_ok()
+        }
+        fn is_done(&mut self) -> bool {
+            true
+        }
+        fn disconnected(&mut self, _: Micros, _: &LinkError) {}
+    }
+
+    #[test]
+    fn what_a_role_holds_goes_on_while_there_is_no_connection() {
+        // A listener that greets nobody: the connection neither fails nor stands.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        for port in [listener.local_addr().unwrap().port(), refused] {
+            let settings = Settings {
+                name: "intake",
+                broker: Broker {
+                    host: "127.0.0.1".into(),
+                    port,
+                    protocol: Protocol::V3_1_1,
+                    tls: None,
+                    login: None,
+                    client_id: "c".into(),
+                    keep_alive: Duration::from_secs(60),
+                    connect_timeout: Duration::from_secs(60),
+                    max_inflight: 1,
+                },
+                max_payload: 100,
+                counters: Arc::default(),
+            };
+            let (asked, told) = channel();
+            let handle = Handle::default();
+            let (its, ending) = (handle.clone(), handle.clone());
+            let thread = std::thread::spawn(move || run(&settings, Holds(asked), &its, &SystemClock));
+            // Attempts are ever rarer, and each wake is heard.
+            std::thread::sleep(Duration::from_millis(700));
+            for _ in 0..20 {
+                told.try_iter().for_each(drop);
+                handle.wake();
+                told.recv_timeout(Duration::from_secs(5)).expect("woken, it looks for room");
+            }
+            ending.end();
+            thread.join().unwrap().unwrap();
+        }
     }
 }

@@ -37,7 +37,8 @@ pub trait Role: Send {
     fn received(&mut self, now: Micros, incoming: Incoming, out: &mut Out) -> Result<(), LinkError>;
     /// Called whenever there is room: encode what waits, a bounded portion of it.
     fn pump(&mut self, now: Micros, out: &mut Out);
-    /// `false` stops reading: the broker then waits.
+    /// `false` stops reading: the broker then waits. Asked without a connection as well, so that what the role
+    /// holds goes on when there is room.
     fn takes_more(&mut self) -> bool {
         true
     }

@@ -144,7 +144,7 @@ impl Talk {
 
 /// Without room too the greeting is heard: a broker that has forgotten us keeps frames from SUBSCRIBE on.
 fn takes_more<R: Role>(link: &mut Link<R>) -> bool {
-    !link.is_up() || link.role.takes_more()
+    link.role.takes_more() || !link.is_up()
 }
 
 #[cfg(test)]
