@@ -42,6 +42,15 @@ pub struct Carried {
     pub back: Option<Arc<Back>>,
 }
 
+impl Carried {
+    /// Bytes that it takes in memory, roughly.
+    pub fn bytes(&self) -> usize {
+        let back = self.back.as_ref().map_or(0, |back| back.bytes());
+        let frame_id = self.frame_id.as_ref().map_or(0, String::len);
+        back + frame_id + self.reply_topic.as_ref().map_or(0, |topic| topic.len())
+    }
+}
+
 /// What an answer carries back to whoever sent the frame (MQTT 5).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Back {
@@ -51,10 +60,13 @@ pub struct Back {
     pub user: Vec<(String, String)>,
 }
 
+/// A short string: itself, and the least that an allocator gives for its text.
+const STRING_BYTES: usize = size_of::<String>() + 32;
+
 impl Back {
     /// Bytes that it takes in memory, roughly.
     pub fn bytes(&self) -> usize {
-        let pair = |(key, value): &(String, String)| key.len() + value.len() + 2 * size_of::<String>();
+        let pair = |(key, value): &(String, String)| key.len() + value.len() + 2 * STRING_BYTES;
         self.correlation.as_ref().map_or(0, Bytes::len) + self.user.iter().map(pair).sum::<usize>()
     }
 }

@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::boot::Verified;
-use crate::config::{Card, Config, Format, card};
+use crate::config::{Card, Config, Format, Protocol, card};
+use crate::mqtt::wire::LONGEST_PROPERTIES;
 use crate::outbox::keeper;
 
 /// The program itself, its threads, its connections and its metrics; measured, twice over.
@@ -18,6 +19,8 @@ const PROGRAM_BYTES: u64 = 48 << 20;
 const CONNECTION_BYTES: u64 = 1 << 20;
 /// Topic, levels and book-keeping of a frame that waits.
 const FRAME_BYTES: u64 = 1 << 10;
+/// Properties (MQTT 5) as text in memory: a pair of one byte each takes seven on the wire.
+const PROPERTIES_TIMES: u64 = 16;
 /// JSON and CSV as decoded values: eight bytes for what may be two characters, and their fields' names.
 const DECODED_PER_BYTE: u64 = 8;
 /// Decoded picture, its copy with other channels, and the one that is resized.
@@ -40,14 +43,19 @@ impl Ceiling {
     /// Of this configuration with these models.
     pub fn of(config: &Config, models: &BTreeMap<&str, &Verified>) -> Self {
         let workers = config.runtime.workers.get() as u64;
+        let beside = match config.broker.protocol {
+            Protocol::V3_1_1 => 0,
+            Protocol::V5 => LONGEST_PROPERTIES as u64 * PROPERTIES_TIMES,
+        };
         let (mut queues, mut payloads, mut decoded, mut origins) = (0, 0, 0, 0);
         let mut largest = 0;
         for pipeline in &config.pipelines {
             let source = &pipeline.source;
             let payload = source.max_payload_bytes.get() as u64;
+            let held = payload + beside;
             let frames = source.queue_frames.get() as u64;
-            // One payload over the limit passes alone, and one waits outside a full queue.
-            let full = (source.queue_bytes.get() as u64).min(frames * payload) + payload;
+            // One frame over the limit passes alone, and one waits outside a full queue.
+            let full = (source.queue_bytes.get() as u64).min(frames * held) + held;
             queues += full + frames * FRAME_BYTES;
             largest = largest.max(payload);
             let unpacked = match pipeline.decode.format {
@@ -56,7 +64,7 @@ impl Ceiling {
                 }
                 _ => payload * DECODED_PER_BYTE,
             };
-            payloads += payload;
+            payloads += held;
             decoded = decoded.max(unpacked);
             if let Some(verified) = models.get(pipeline.model.as_str()) {
                 origins += source.max_sources.get() as u64 * origin_bytes(&verified.card);
@@ -79,8 +87,8 @@ impl Ceiling {
                 ("models", weights),
                 ("sessions", sessions),
                 ("queues", queues),
-                ("connections", 2 * (CONNECTION_BYTES + largest)),
-                ("workers", workers * (largest.min(payloads) + decoded)),
+                ("connections", 2 * (CONNECTION_BYTES + largest + beside)),
+                ("workers", workers * ((largest + beside).min(payloads) + decoded)),
                 ("windows and states", origins),
                 // In memory, a group on its way to disk, and two segments on their way back.
                 ("outbox", config.outbox.memory_bytes.get() + 4 * segment),

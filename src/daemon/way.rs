@@ -264,7 +264,7 @@ impl Way {
             Ok(payloads) => (Kind::Prediction, payloads),
             Err(error) => {
                 counters.lost(error.reason()).bump();
-                let bytes = too_large.map_or(frame.payload.len(), |too_large| too_large.bytes);
+                let bytes = too_large.map_or(frame.payload.len(), |too_large| too_large.payload_bytes());
                 let report =
                     caught(|| Ok(vec![self.report(&frame, own_id.as_deref(), &error, bytes, clock)]));
                 let none = |panic| {

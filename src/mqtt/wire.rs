@@ -17,7 +17,7 @@ const SUBACK: u8 = 9;
 const UNSUBACK: u8 = 11;
 /// Properties of one message that are held. Senders give a handful of short ones; a message with more
 /// is skipped like one with too large a payload.
-const LONGEST_PROPERTIES: usize = 64 * 1024;
+pub const LONGEST_PROPERTIES: usize = 64 * 1024;
 /// The longest packet that is no PUBLISH: properties, or a SUBACK with a byte a filter.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
@@ -43,8 +43,10 @@ pub struct Oversize {
     pub dup: bool,
     /// The server had kept it for whoever subscribes.
     pub retain: bool,
-    /// Bytes of payload that were skipped, properties included where those are too long themselves.
+    /// Bytes of payload that were skipped.
     pub payload_bytes: usize,
+    /// Bytes of properties that were skipped; 0 where they are not too long themselves.
+    pub properties_bytes: usize,
 }
 
 /// Bytes that are not MQTT. The connection cannot go on.
@@ -108,13 +110,13 @@ impl Reader {
         if !self.is_expected(first, remaining) {
             return Err(WireError::Unexpected { kind, bytes: remaining });
         }
-        if kind == PUBLISH && remaining > self.max_payload {
+        if kind == PUBLISH && remaining > self.max_payload.min(LONGEST_PROPERTIES) {
             match self.publish_header(header_bytes, remaining)? {
                 Header::Incomplete => return Ok(None),
                 Header::Fits => {}
                 Header::Oversize(oversize, bytes) => {
                     self.buffer.advance(bytes);
-                    self.skip = oversize.payload_bytes;
+                    self.skip = oversize.payload_bytes + oversize.properties_bytes;
                     return Ok(Some(Incoming::Oversize(oversize)));
                 }
             }
@@ -151,8 +153,8 @@ impl Reader {
         };
         // Properties that are too long are skipped with the payload.
         let (skipped, passed) =
-            if properties <= LONGEST_PROPERTIES { (payload_bytes, properties) } else { (behind, 0) };
-        if skipped <= self.max_payload {
+            if properties <= LONGEST_PROPERTIES { (0, properties) } else { (properties, 0) };
+        if skipped == 0 && payload_bytes <= self.max_payload {
             return Ok(Header::Fits);
         }
         if rest.len() < named.len() + passed {
@@ -166,7 +168,8 @@ impl Reader {
             exactly_once: (self.buffer[0] >> 1) & 0b11 == 2,
             dup: self.buffer[0] & 0b1000 != 0,
             retain: self.buffer[0] & 1 != 0,
-            payload_bytes: skipped,
+            payload_bytes,
+            properties_bytes: skipped,
         };
         Ok(Header::Oversize(oversize, header_bytes + named_bytes + passed))
     }
@@ -279,9 +282,13 @@ mod tests {
     fn a_huge_payload_or_huge_properties_are_never_held() {
         let user = vec![("k".to_owned(), "v".repeat(1000)); 5000];
         let heavy = Properties::of(PublishProperties { user, ..PublishProperties::default() });
-        for packet in [publish(1, 10_000_000), Publish { properties: heavy, ..publish(1, 10) }] {
+        let heavy = Publish { properties: heavy, ..publish(1, 10) };
+        // However large a payload may be, properties may not.
+        for (packet, max_payload) in
+            [(publish(1, 10_000_000), 1000), (heavy.clone(), 1000), (heavy, 16_000_000)]
+        {
             let stream = bytes(Protocol::V5, &[packet]);
-            let mut reader = Reader::new(Protocol::V5, 1000);
+            let mut reader = Reader::new(Protocol::V5, max_payload);
             let mut found = Vec::new();
             for part in stream.chunks(8192) {
                 reader.buffer().extend_from_slice(part);

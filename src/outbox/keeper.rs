@@ -206,6 +206,10 @@ impl<D: Disk> Keeper<D> {
 
     fn remove_emptied(&mut self) {
         let emptied = std::mem::take(&mut self.outbox.lock().emptied);
+        if !emptied.is_empty() && self.outbox.disk_state() == DiskState::Full {
+            // Room is made; where it is too little, the next write says so.
+            self.outbox.set_disk_state(DiskState::Ready);
+        }
         for index in emptied {
             if let Err(error) = self.log.remove(index) {
                 // It is read again, and sent again under the same ids, after the next start.

@@ -347,6 +347,21 @@ fn where_nothing_is_dropped_a_full_disk_leaves_entries_in_memory_and_frames_unse
 }
 
 #[test]
+fn an_outbox_that_was_full_and_has_drained_does_not_say_that_it_is_full() {
+    let mut bench = Bench::new(1 << 15, 1 << 14, OutboxWhenFull::Block);
+    for n in 0..200 {
+        if bench.outbox.depth().live_bytes < 15_000 {
+            bench.append(n..n + 1);
+        }
+        bench.wait(Duration::from_millis(100));
+    }
+    assert_eq!(bench.outbox.depth().disk, DiskState::Full);
+    bench.drain();
+    let Depth { live, stored, disk, .. } = bench.outbox.depth();
+    assert_eq!((live, stored, disk), (0, 0, DiskState::Ready));
+}
+
+#[test]
 fn a_disk_that_is_full_for_a_while_loses_nothing_and_is_tried_again() {
     for kind in [ErrorKind::StorageFull, ErrorKind::ReadOnlyFilesystem, ErrorKind::Other] {
         let mut bench = Bench::new(1 << 22, 1 << 20, OutboxWhenFull::Block);

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::base::counters::PipelineCounters;
 use crate::base::{Frame, Reason};
 use crate::flow::{Lanes, Pushed, Ticket};
+use crate::mqtt::wire::LONGEST_PROPERTIES;
 
 /// A frame on its way to a worker.
 #[derive(Debug)]
@@ -28,14 +29,35 @@ pub struct Arrival {
     pub ticket: Ticket,
 }
 
-/// A payload over `max_payload_bytes`.
+/// What was not held of a frame, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the payload has {bytes} bytes; max_payload_bytes of this pipeline's source is {limit}")]
-pub struct TooLarge {
-    /// Bytes that came.
-    pub bytes: usize,
-    /// Bytes that are taken.
-    pub limit: usize,
+pub enum TooLarge {
+    /// A payload over `max_payload_bytes`.
+    #[error("the payload has {bytes} bytes; max_payload_bytes of this pipeline's source is {limit}")]
+    Payload {
+        /// Bytes that came.
+        bytes: usize,
+        /// Bytes that are taken.
+        limit: usize,
+    },
+    /// MQTT 5: more beside the payload than is carried along.
+    #[error("the frame has {bytes} bytes of properties; at most {LONGEST_PROPERTIES} are taken")]
+    Properties {
+        /// Bytes that came.
+        bytes: usize,
+        /// Bytes of the payload that came with them.
+        payload_bytes: usize,
+    },
+}
+
+impl TooLarge {
+    /// Bytes of the frame's payload.
+    pub fn payload_bytes(&self) -> usize {
+        match self {
+            Self::Payload { bytes, .. } => *bytes,
+            Self::Properties { payload_bytes, .. } => *payload_bytes,
+        }
+    }
 }
 
 /// Book-keeping for an arrival beside its payload: what it counts for in a lane's bytes.
@@ -70,7 +92,8 @@ impl Intake {
     /// Queues the arrival; [`Intake::wake`] tells the workers. `Some`: there is no room and the source is
     /// to wait and try again.
     pub fn push(&self, pipeline: usize, arrival: Arrival) -> Option<Arrival> {
-        let bytes = arrival.frame.payload.len() + OVERHEAD_BYTES;
+        let Frame { payload, carried, .. } = &arrival.frame;
+        let bytes = payload.len() + carried.bytes() + OVERHEAD_BYTES;
         match self.lanes.push(pipeline, arrival, bytes) {
             Pushed::Queued => None,
             Pushed::DroppedOldest(dropped) => {

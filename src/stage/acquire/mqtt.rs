@@ -100,6 +100,8 @@ struct Delivery<'d> {
     pkid: Option<u16>,
     named: (Identity, Seen),
     payload_bytes: usize,
+    /// Where they are too long.
+    properties_bytes: usize,
     carried: Carried,
     user: &'d [(String, String)],
 }
@@ -205,17 +207,21 @@ impl MqttSource {
             carried.back = (back != Back::default()).then(|| Arc::new(back));
         }
         let payload_bytes = payload.len();
-        self.deliver(now, payload, &Delivery { topic, pkid, named, payload_bytes, carried, user });
+        let delivery = Delivery { topic, pkid, named, payload_bytes, properties_bytes: 0, carried, user };
+        self.deliver(now, payload, &delivery);
     }
 
     fn oversize(&mut self, now: Micros, oversize: &Oversize) {
-        let &Oversize { ref topic, pkid, exactly_once, dup, retain, payload_bytes } = oversize;
+        let &Oversize { ref topic, pkid, exactly_once, dup, retain, payload_bytes, properties_bytes } =
+            oversize;
         if let (true, Some(pkid)) = (exactly_once, pkid) {
             self.came_exactly_once(pkid);
         }
-        let named = self.identify(topic, &payload_bytes.to_le_bytes(), pkid, dup, retain);
+        let bytes = payload_bytes + properties_bytes;
+        let named = self.identify(topic, &bytes.to_le_bytes(), pkid, dup, retain);
         let carried = Carried { retained: retain, ..Carried::default() };
-        self.deliver(now, &Bytes::new(), &Delivery { topic, pkid, named, payload_bytes, carried, user: &[] });
+        let delivery = Delivery { topic, pkid, named, payload_bytes, properties_bytes, carried, user: &[] };
+        self.deliver(now, &Bytes::new(), &delivery);
     }
 
     fn identify(
@@ -260,7 +266,9 @@ impl MqttSource {
     }
 
     fn deliver(&mut self, now: Micros, payload: &Bytes, delivery: &Delivery<'_>) {
-        let &Delivery { topic, pkid, named: (identity, seen), payload_bytes, ref carried, user } = delivery;
+        let &Delivery { topic, pkid, payload_bytes, properties_bytes: bytes, ref carried, user, .. } =
+            delivery;
+        let (identity, seen) = delivery.named;
         fail::pass(Point::FrameTaken);
         let mut wanted: Vec<(&Route, Origin)> =
             self.routes.iter().filter_map(|route| Some((route, route.filter.matches(topic)?))).collect();
@@ -284,8 +292,11 @@ impl MqttSource {
         let receipt = pkid.map(|pkid| self.ledger.taken(pkid, identity.delivery, wanted.len()));
         let acquired_at = SystemClock.wall();
         for (route, origin) in wanted {
-            let too_large = (payload_bytes > route.max_payload_bytes)
-                .then_some(TooLarge { bytes: payload_bytes, limit: route.max_payload_bytes });
+            let limit = route.max_payload_bytes;
+            let too_large = match payload_bytes > limit {
+                true => Some(TooLarge::Payload { bytes: payload_bytes, limit }),
+                false => (bytes > 0).then_some(TooLarge::Properties { bytes, payload_bytes }),
+            };
             let payload = if too_large.is_some() { Bytes::new() } else { payload.clone() };
             let ticket = match receipt {
                 Some(receipt) => Ticket::new(self.ledger.clone(), receipt),
@@ -586,7 +597,7 @@ mod tests {
         let mut bench = bench(&["t"], WhenFull::DropOldest);
         bench.receive("t", 1, &"x".repeat(101));
         let arrival = bench.take();
-        assert_eq!(arrival.too_large, Some(TooLarge { bytes: 101, limit: 100 }));
+        assert_eq!(arrival.too_large, Some(TooLarge::Payload { bytes: 101, limit: 100 }));
         assert!(arrival.frame.payload.is_empty());
         let over = Oversize {
             topic: "t".into(),
@@ -595,9 +606,14 @@ mod tests {
             dup: false,
             retain: false,
             payload_bytes: 5_000_000,
+            properties_bytes: 0,
         };
-        bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
-        assert_eq!(bench.take().too_large, Some(TooLarge { bytes: 5_000_000, limit: 100 }));
+        bench.source.received(Micros(1), Incoming::Oversize(over.clone()), &mut bench.out).unwrap();
+        assert_eq!(bench.take().too_large, Some(TooLarge::Payload { bytes: 5_000_000, limit: 100 }));
+        let heavy = Oversize { pkid: Some(3), payload_bytes: 9, properties_bytes: 70_000, ..over };
+        bench.source.received(Micros(1), Incoming::Oversize(heavy), &mut bench.out).unwrap();
+        let heavy = TooLarge::Properties { bytes: 70_000, payload_bytes: 9 };
+        assert_eq!(bench.take().too_large, Some(heavy), "a payload within the limit is none that is empty");
     }
 
     #[test]
@@ -680,6 +696,7 @@ mod tests {
                 dup: false,
                 retain: true,
                 payload_bytes: 5_000_000,
+                properties_bytes: 0,
             };
             bench.source.received(Micros(1), Incoming::Oversize(over), &mut bench.out).unwrap();
         }
@@ -736,6 +753,21 @@ mod tests {
             bench.receive_packet(with(bad));
             assert_eq!(bench.take().frame.carried.reply_topic, None, "{bad}");
         }
+    }
+
+    #[test]
+    fn what_mqtt_5_carries_beside_a_payload_fills_a_lane_too() {
+        let mut bench = bench(&["t"], WhenFull::Block);
+        // 60,000 bytes on the wire, and more than half of the lane's in memory.
+        let user = vec![(String::new(), "x".into()); 10_000];
+        let properties = Properties::of(PublishProperties { user, ..PublishProperties::default() });
+        for pkid in 1..=2 {
+            assert!(bench.source.takes_more());
+            let publish = Publish { properties: properties.clone(), ..publish("t", pkid, "x") };
+            bench.receive_packet(Packet::Publish(publish));
+        }
+        assert!(!bench.source.takes_more());
+        assert_eq!(bench.lanes.depth(0).0, 1);
     }
 
     #[test]
