@@ -185,7 +185,7 @@ impl Listener {
 
     fn fault(&mut self, unit: u8, fault: Fault, tell: &mut impl FnMut(Event<'_>)) {
         self.counters.fault(fault.kind()).bump();
-        if self.trouble(unit).is_some_and(|trouble| trouble.fault(fault.kind())) {
+        if self.trouble(unit).is_some_and(|trouble| trouble.fault(fault.kind() as u8)) {
             tell(Event::Trouble { unit, fault });
         }
     }

@@ -6,7 +6,8 @@
 //! Promise: one request under way at a time, each after a silence of t3.5; a request ends with its
 //! reply or with its time-out; a unit that is silent is not asked for more in that round, and after
 //! three such rounds less often, so that it does not hold up the others; every fault is counted and
-//! each kind told once. Writes go between two requests. Not here: a port, a thread, a log.
+//! each kind told once. Writes go between two requests, and however many there are or whoever does not
+//! confirm them, the poll and the writes to other units have their turn. Not here: a port, a thread, a log.
 
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
@@ -26,6 +27,8 @@ const SILENT_ROUNDS: u32 = 3;
 const LONGEST_REST: Duration = Duration::from_secs(30);
 /// A bus that is not silent for so long is somebody else's.
 const BABBLE_AFTER: Duration = Duration::from_secs(1);
+/// Writes in a row that nobody confirmed, after which each costs a round no more than one of them.
+const SILENT_WRITES: u32 = 3;
 /// Writes that may wait. Each is gone at its expiry at the latest; the oldest makes room.
 const MAX_WRITES: usize = 64;
 /// All units that answer without being asked, put together, fill no more than this.
@@ -118,6 +121,16 @@ enum State {
     Waiting { asked: Asked, purpose: Purpose, until: Micros, in_round: bool },
 }
 
+/// What goes before the next write, if it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    Nothing,
+    /// One request of the poll.
+    Fetch,
+    /// All that is left of the round.
+    Round,
+}
+
 /// The side that asks.
 pub struct Master {
     settings: Settings,
@@ -134,6 +147,10 @@ pub struct Master {
     sent_at: Micros,
     values: Vec<Option<f64>>,
     writes: VecDeque<Write>,
+    owed: Owed,
+    /// Writes in a row without an answer, and whose the last one was.
+    silent_writes: u32,
+    silent_unit: Option<u8>,
     received: heapless::Vec<u8, RECEIVED_BYTES>,
     /// What was received came to its end and is wrong; a silence will settle it.
     is_spoilt: bool,
@@ -181,6 +198,9 @@ impl Master {
             first_sent_at: now,
             sent_at: now,
             writes: VecDeque::new(),
+            owed: Owed::Nothing,
+            silent_writes: 0,
+            silent_unit: None,
             received: heapless::Vec::new(),
             is_spoilt: false,
             echoes: false,
@@ -300,7 +320,10 @@ impl Master {
                     self.wants_bus_since = None;
                     self.babble_told = false;
                     let in_round = matches!(self.state, State::Asking);
-                    if let Some(write) = self.writes.pop_front() {
+                    let is_due = in_round || !self.plan.is_empty() && now >= self.next_round;
+                    let yields = is_due && self.owed != Owed::Nothing;
+                    if let Some(write) = (!yields).then(|| self.next_write()).flatten() {
+                        self.owed = Owed::Fetch;
                         self.send(
                             now,
                             write.unit,
@@ -311,6 +334,9 @@ impl Master {
                             tell,
                         );
                     } else if in_round {
+                        if self.owed == Owed::Fetch {
+                            self.owed = Owed::Nothing;
+                        }
                         let Fetch { unit, .. } = self.plan[self.cursor];
                         let request = self.plan[self.cursor].request();
                         self.send(now, unit, &request, Purpose::Fetch, true, out, tell);
@@ -323,6 +349,14 @@ impl Master {
                 }
             }
         }
+    }
+
+    /// The oldest, but one to a unit that has just not answered lets those to others go first. Writes to one
+    /// unit stay in order.
+    fn next_write(&mut self) -> Option<Write> {
+        let silent = self.silent_unit.take();
+        let other = self.writes.iter().position(|write| silent.is_some_and(|silent| write.unit != silent));
+        self.writes.remove(other.unwrap_or(0))
     }
 
     fn wait_for_silence(&mut self, now: Micros, tell: &mut impl FnMut(Event<'_>)) {
@@ -365,6 +399,7 @@ impl Master {
 
     fn end_round(&mut self, now: Micros, tell: &mut impl FnMut(Event<'_>)) {
         self.state = State::Resting;
+        self.owed = Owed::Nothing;
         for unit in self.units.iter_mut().filter(|unit| unit.faults == 0 && now >= unit.ask_again_at) {
             if unit.trouble.well(now) {
                 tell(Event::Recovered { unit: unit.id });
@@ -450,6 +485,14 @@ impl Master {
         }
         self.received.clear();
         self.is_spoilt = false;
+        if let Purpose::Write(write) = purpose {
+            let is_silent = outcome.is_err_and(|fault| fault.kind() != ModbusFault::Exception);
+            self.silent_writes = if is_silent { self.silent_writes.saturating_add(1) } else { 0 };
+            self.silent_unit = is_silent.then_some(write.unit);
+            if self.silent_writes >= SILENT_WRITES {
+                self.owed = Owed::Round;
+            }
+        }
         match (purpose, outcome) {
             (Purpose::Write(write), Ok(_)) => tell(Event::Written(write)),
             (Purpose::Write(write), Err(fault)) if fault.kind() == ModbusFault::Exception => {
@@ -506,7 +549,7 @@ impl Master {
             return;
         }
         unit.faults += 1;
-        if unit.trouble.fault(fault.kind()) {
+        if unit.trouble.fault(fault.kind() as u8) {
             tell(Event::Trouble { unit: id, registers: &fetch.registers, fault });
         }
         self.tries = 0;

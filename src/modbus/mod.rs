@@ -27,4 +27,5 @@ pub use listener::Listener;
 pub use master::{Master, Write};
 pub use register::{Order, Register, Type};
 pub use timing::Timing;
+pub use trouble::Trouble;
 pub use wire::{Adu, Asked, Exception, Fault, Request, Table};

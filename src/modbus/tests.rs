@@ -460,6 +460,35 @@ fn writes_wait_in_a_bounded_queue_and_not_for_ever() {
     assert_eq!(bus.master.wake_at(), Micros(u64::MAX), "nothing left to do");
 }
 
+/// A second in which `units` are written to every 10 ms.
+fn with_many_writes(bus: &mut Bus, units: &[u8]) {
+    for n in 0..100 {
+        let write = coil(bus, units[n % units.len()], 4);
+        let Bus { master, told, .. } = bus;
+        master.write(write, &mut |event| told.push(format!("{event:?}")));
+        bus.run(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn the_poll_has_its_turn_however_many_writes_there_are() {
+    let mut bus = Bus::new(two_units(), &[1, 2]);
+    (0..5).for_each(|_| with_many_writes(&mut bus, &[2]));
+    assert_eq!(bus.rounds, vec![ALL.to_vec(); 5]);
+    let written = bus.told.iter().filter(|told| told.starts_with("Written")).count();
+    assert!(written > 100, "{written}");
+}
+
+#[test]
+fn a_unit_that_confirms_no_write_holds_up_neither_the_poll_nor_writes_to_others() {
+    let mut bus = Bus::new(two_units(), &[1, 2]);
+    (0..10).for_each(|_| with_many_writes(&mut bus, &[3, 2]));
+    assert_eq!(bus.rounds, vec![ALL.to_vec(); bus.rounds.len()]);
+    assert!(bus.rounds.len() >= 9, "{}", bus.rounds.len());
+    let written = bus.told.iter().filter(|told| told.starts_with("Written")).count();
+    assert!(written > 10, "{written}");
+}
+
 #[test]
 fn a_bus_that_is_never_silent_is_not_spoken_into() {
     let mut bus = Bus::new(two_units(), &[1, 2]);

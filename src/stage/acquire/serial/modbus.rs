@@ -16,7 +16,7 @@ use crate::config::serial::{Line, Parity};
 use crate::config::{self, Format};
 use crate::flow::{PortWrite, What, Writes};
 use crate::modbus::master::{Event, NotWritten, Settings};
-use crate::modbus::{Listener, Master, Register, Timing, Write, listener};
+use crate::modbus::{Listener, Master, Register, Timing, Trouble, Write, listener};
 
 /// What stands between a port and its Modbus machine.
 struct Desk {
@@ -27,8 +27,8 @@ struct Desk {
     /// Bytes that the port ever gave.
     taken: u32,
     writes: Option<Arc<Writes>>,
-    /// A write failed, and that was said; until one succeeds.
-    write_trouble_told: bool,
+    /// With the writes to each unit.
+    write_troubles: Vec<(u8, Trouble)>,
 }
 
 /// A port on which we ask.
@@ -92,7 +92,7 @@ impl Desk {
             payload: Vec::new(),
             taken: 0,
             writes,
-            write_trouble_told: false,
+            write_troubles: Vec::new(),
         }
     }
 
@@ -113,7 +113,15 @@ impl Desk {
         names.join(", ")
     }
 
-    fn master(&mut self, event: Event<'_>, hear: &mut dyn FnMut(Heard<'_>)) {
+    fn write_trouble(&mut self, unit: u8) -> &mut Trouble {
+        let at = self.write_troubles.iter().position(|(known, _)| *known == unit).unwrap_or_else(|| {
+            self.write_troubles.push((unit, Trouble::default()));
+            self.write_troubles.len() - 1
+        });
+        &mut self.write_troubles[at].1
+    }
+
+    fn master(&mut self, now: Micros, event: Event<'_>, hear: &mut dyn FnMut(Heard<'_>)) {
         let port = self.port.clone();
         match event {
             Event::Round(values) => self.round(values, hear),
@@ -134,13 +142,13 @@ impl Desk {
             ),
             Event::Written(write) => {
                 self.tell(write.tag, None);
-                if std::mem::take(&mut self.write_trouble_told) {
+                if self.write_trouble(write.unit).well(now) {
                     log::info!("port {port}: unit {} takes verdicts again", write.unit);
                 }
             }
             Event::NotWritten { write, why } => {
                 self.tell(write.tag, Some(loss(why)));
-                if !std::mem::replace(&mut self.write_trouble_told, true) {
+                if self.write_trouble(write.unit).fault(loss(why) as u8) {
                     log::warn!("port {port}: a verdict was not written to unit {}: {why}", write.unit);
                 }
             }
@@ -183,19 +191,23 @@ impl Talk for ModbusMaster {
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
         let Self { desk, master } = self;
         desk.taken = desk.taken.wrapping_add(bytes.len() as u32);
-        master.received(now, bytes, &mut |event| desk.master(event, hear));
+        master.received(now, bytes, &mut |event| desk.master(now, event, hear));
     }
 
     fn pump(&mut self, now: Micros, out: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
+        // The port takes nothing: what would be sent behind it now would come out when nobody waits for it.
+        if !out.is_empty() {
+            return None;
+        }
         let Self { desk, master } = self;
         while let Some(write) = desk.writes.as_ref().and_then(|writes| writes.take(now)) {
             // Config sends nothing else to a Modbus port.
             if let PortWrite { pipeline, what: What::Modbus { unit, request }, expires_at } = write {
                 let write = Write { tag: pipeline, unit, request, expires_at };
-                master.write(write, &mut |event| desk.master(event, hear));
+                master.write(write, &mut |event| desk.master(now, event, hear));
             }
         }
-        master.pump(now, out, &mut |event| desk.master(event, hear));
+        master.pump(now, out, &mut |event| desk.master(now, event, hear));
         Some(master.wake_at())
     }
 }
@@ -260,6 +272,43 @@ mod tests {
             scale: 1.0,
             offset: 0.0,
         }
+    }
+
+    #[test]
+    fn a_port_that_takes_nothing_is_given_no_request_on_top_of_the_one_before() {
+        let line = Line {
+            baud: 19_200,
+            data_bits: 8,
+            parity: Parity::None,
+            stop_bits: 1,
+            flow: config::serial::FlowControl::Hardware,
+            rs485: false,
+        };
+        let config = config::Modbus { registers: vec![register("a")], ..config::Modbus::writes_only() };
+        let mut bus = ModbusMaster::new("p", &line, &config, Format::Json, Arc::default(), None);
+        let mut out = Vec::new();
+        for second in 1..100 {
+            bus.pump(Micros(second * 1_000_000), &mut out, &mut |_| ());
+        }
+        assert_eq!(out.len(), 8);
+        out.clear();
+        for second in 100..102 {
+            bus.pump(Micros(second * 1_000_000), &mut out, &mut |_| ());
+        }
+        assert_eq!(out.len(), 8, "asked again once it was taken");
+    }
+
+    #[test]
+    fn what_is_written_to_a_unit_is_told_once_in_trouble_however_much_is_lost_in_between() {
+        let mut desk = Desk::new("p", Vec::new(), Format::Json, None);
+        let trouble = desk.write_trouble(3);
+        assert!(trouble.fault(WriteLoss::Overtaken as u8));
+        let told = (1..1_000).filter(|n| {
+            let now = Micros(n * 100_000);
+            trouble.well(now) || trouble.fault(WriteLoss::Overtaken as u8)
+        });
+        assert_eq!(told.count(), 0);
+        assert!(desk.write_trouble(4).fault(WriteLoss::Overtaken as u8), "another unit is another matter");
     }
 
     #[test]
