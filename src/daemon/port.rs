@@ -163,7 +163,8 @@ impl Port {
         let format = self.format.unwrap_or(Format::Json);
         match (&self.wire, &self.modbus) {
             (Some(Wire::Frames(framing)), _) => {
-                Box::new(Listener::new(framing, format == Format::Packet, self.counters.clone(), writes))
+                let mouth = Mouth::new(line, writes);
+                Box::new(Listener::new(framing, line, format == Format::Packet, self.counters.clone(), mouth))
             }
             (Some(Wire::Modbus(modbus)), Some(counters)) if modbus.role == ModbusRole::Listener => {
                 Box::new(ModbusListener::new(port, line, modbus, format, counters.clone()))
@@ -179,59 +180,80 @@ impl Port {
                 counters.clone(),
                 writes,
             )),
-            (_, None) => Box::new(Speaker { writes }),
+            (_, None) => Box::new(Mouth::new(line, writes)),
         }
     }
 }
 
-/// Writes to a port that nobody reads.
-struct Speaker {
+/// Bytes that a port may have been given before the wire has had those before them: a thread that wakes a
+/// little late leaves no gap then.
+const AHEAD: Duration = Duration::from_millis(20);
+
+/// Says verdicts on a port, no faster than its line carries them: what waits in the kernel cannot expire
+/// any more. By itself it speaks on a port that nobody reads.
+struct Mouth {
     writes: Option<Arc<Writes>>,
+    character_ns: u64,
+    /// When the wire will have had what was said.
+    silent_at: Micros,
 }
 
-impl Talk for Speaker {
-    fn opened(&mut self, _: Micros) {}
+impl Mouth {
+    fn new(line: &serial::Line, writes: Option<Arc<Writes>>) -> Self {
+        Self { writes, character_ns: line.character_ns(), silent_at: Micros(0) }
+    }
 
-    fn received(&mut self, _: Micros, _: &[u8], _: &mut dyn FnMut(Heard<'_>)) {}
-
-    fn pump(&mut self, now: Micros, out: &mut Vec<u8>, _: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
-        write_verdicts(self.writes.as_deref(), now, None, out);
+    /// Hands one verdict to the port: the next when the one before is taken, so that a port that takes
+    /// nothing holds one, and the others can still expire. Gives the time from which on there is room again.
+    fn say(
+        &mut self,
+        now: Micros,
+        mut codec: Option<(&mut Enframer, &mut u16)>,
+        out: &mut Vec<u8>,
+    ) -> Option<Micros> {
+        let writes = self.writes.as_deref()?;
+        while out.is_empty() {
+            if self.silent_at > now + AHEAD {
+                return Some(Micros(self.silent_at.0 - AHEAD.as_micros() as u64));
+            }
+            let PortWrite { pipeline, what, .. } = writes.take(now)?;
+            match (what, &mut codec) {
+                (What::Bytes(bytes), _) => out.extend_from_slice(&bytes),
+                (What::Body(body), Some((enframer, sequence))) => {
+                    if enframer.encode(**sequence, &body, out).is_err() {
+                        writes.lost(pipeline, WriteLoss::Refused);
+                        continue;
+                    }
+                    **sequence = sequence.wrapping_add(1);
+                }
+                // Config sends bodies to ports with a codec only, and Modbus to Modbus.
+                (What::Body(_) | What::Modbus { .. }, _) => {
+                    writes.lost(pipeline, WriteLoss::Refused);
+                    continue;
+                }
+            }
+            writes.written(pipeline);
+            let on_the_wire = Duration::from_nanos(out.len() as u64 * self.character_ns);
+            self.silent_at = self.silent_at.max(now) + on_the_wire;
+        }
         None
     }
 }
 
-/// Hands verdicts to the port, one after the other: the next when the one before is on the wire, so that
-/// a port that takes nothing holds one, and the others can still expire.
-fn write_verdicts(
-    writes: Option<&Writes>,
-    now: Micros,
-    mut codec: Option<(&mut Enframer, &mut u16)>,
-    out: &mut Vec<u8>,
-) {
-    let Some(writes) = writes else { return };
-    while out.is_empty() {
-        let Some(PortWrite { pipeline, what, .. }) = writes.take(now) else { return };
-        match (what, &mut codec) {
-            (What::Bytes(bytes), _) => out.extend_from_slice(&bytes),
-            (What::Body(body), Some((enframer, sequence))) => {
-                if enframer.encode(**sequence, &body, out).is_err() {
-                    writes.lost(pipeline, WriteLoss::Refused);
-                    continue;
-                }
-                **sequence = sequence.wrapping_add(1);
-            }
-            // Config sends bodies to ports with a codec only, and Modbus to Modbus.
-            (What::Body(_) | What::Modbus { .. }, _) => {
-                writes.lost(pipeline, WriteLoss::Refused);
-                continue;
-            }
-        }
-        writes.written(pipeline);
+impl Talk for Mouth {
+    fn opened(&mut self, now: Micros) {
+        self.silent_at = now;
+    }
+
+    fn received(&mut self, _: Micros, _: &[u8], _: &mut dyn FnMut(Heard<'_>)) {}
+
+    fn pump(&mut self, now: Micros, out: &mut Vec<u8>, _: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
+        self.say(now, None, out)
     }
 }
 
 /// Listens to frames of a framing, and answers in it.
-pub struct Listener {
+struct Listener {
     deframer: AnyDeframer,
     field: SequenceField,
     sequences: Sequences,
@@ -240,15 +262,14 @@ pub struct Listener {
     idle_reset: Duration,
     heard_at: Micros,
     counters: Arc<PortCounters>,
-    writes: Option<Arc<Writes>>,
+    mouth: Mouth,
     enframer: Enframer,
     /// Of the next frame that we send.
     sequence: u16,
 }
 
-/// One sequence for all frames, or one a sensor.
+/// One sequence for all frames where they are numbered, else one a sensor.
 struct Sequences {
-    field: SequenceField,
     all: Sequence,
     by_sensor: Vec<(u8, Sequence)>,
 }
@@ -257,33 +278,39 @@ impl Sequences {
     fn of(&mut self, sensor: Option<u8>) -> &mut Sequence {
         let Some(sensor) = sensor else { return &mut self.all };
         let at = self.by_sensor.iter().position(|(known, _)| *known == sensor).unwrap_or_else(|| {
-            self.by_sensor.push((sensor, Sequence::new(self.field)));
+            // A packet's own number has 16 bits.
+            self.by_sensor.push((sensor, Sequence::new(SequenceField::U16)));
             self.by_sensor.len() - 1
         });
         &mut self.by_sensor[at].1
     }
+
+    fn cut(&mut self) {
+        self.all.cut();
+        self.by_sensor.iter_mut().for_each(|(_, sequence)| sequence.cut());
+    }
 }
 
 impl Listener {
-    /// A listener that counts into `counters`, and writes what comes through `writes`.
-    pub fn new(
+    /// A listener on `line` that counts into `counters`, and answers through `mouth`.
+    fn new(
         config: &serial::Framing,
+        line: &serial::Line,
         is_packet: bool,
         counters: Arc<PortCounters>,
-        writes: Option<Arc<Writes>>,
+        mouth: Mouth,
     ) -> Self {
         let framing = framing(config);
-        // A packet's own number is one of 16 bits, and one for each sensor.
-        let counted = if is_packet { SequenceField::U16 } else { framing.sequence };
         Self {
             deframer: framing.deframer(),
             field: framing.sequence,
-            sequences: Sequences { field: counted, all: Sequence::new(counted), by_sensor: Vec::new() },
+            sequences: Sequences { all: Sequence::new(framing.sequence), by_sensor: Vec::new() },
             is_packet,
-            idle_reset: config.idle_reset,
+            // Bytes are heard when they are whole: on a slow line their own time is no silence.
+            idle_reset: config.idle_reset + Duration::from_nanos(line.character_ns()),
             heard_at: Micros(0),
             counters,
-            writes,
+            mouth,
             enframer: framing.enframer(),
             sequence: 0,
         }
@@ -301,22 +328,26 @@ impl Listener {
                         counters.bad(BadBytes::Short).bump();
                         continue;
                     };
-                    let mut number = (*field != SequenceField::None).then_some(number);
-                    let mut sensor = None;
+                    let of_frame = (*field != SequenceField::None).then_some(number);
                     // What is no packet goes on as well: its pipeline says why it cannot be used.
-                    if *is_packet && let Ok((header, _)) = packet::split(payload) {
-                        sensor = Some(header.sensor);
-                        number = Some(header.sequence);
-                    }
-                    if let Some(number) = number {
-                        match sequences.of(sensor).next(number) {
-                            Continuity::First | Continuity::Next => {}
-                            Continuity::Lost(frames) => counters.sequence_lost.add(u64::from(frames)),
+                    let packet = is_packet.then(|| packet::split(payload).ok()).flatten();
+                    let (sensor, of_packet) =
+                        packet.map(|(header, _)| (header.sensor, header.sequence)).unzip();
+                    // A number in front of every frame misses more than those in some of the packets.
+                    let continuity = match (of_frame, of_packet) {
+                        (Some(number), _) => Some(sequences.of(None).next(number)),
+                        (None, Some(number)) => Some(sequences.of(sensor).next(number)),
+                        (None, None) => None,
+                    };
+                    if let Some(continuity) = continuity {
+                        counters.sequence_lost.add(continuity.missing().into());
+                        match continuity {
+                            Continuity::First | Continuity::Next | Continuity::Lost(_) => {}
                             Continuity::Repeated => counters.sequence_repeated.bump(),
-                            Continuity::Restarted => counters.sequence_restarts.bump(),
+                            Continuity::Restarted(_) => counters.sequence_restarts.bump(),
                         }
                     }
-                    hear(Heard { payload, began, sensor, sequence: number });
+                    hear(Heard { payload, began, sensor, sequence: of_packet.or(of_frame) });
                 }
                 Step::Bad { why, rest } => {
                     input = rest;
@@ -332,7 +363,12 @@ impl Talk for Listener {
     fn opened(&mut self, now: Micros) {
         // What was half received before the port went away will not be completed.
         self.heard_at = now;
-        self.deframer.idle();
+        self.mouth.opened(now);
+        self.sequences.cut();
+        if let Some(why) = self.deframer.cut() {
+            let (kind, count) = counted(why);
+            self.counters.bad(kind).add(count);
+        }
     }
 
     fn patience(&self) -> Duration {
@@ -347,17 +383,151 @@ impl Talk for Listener {
 
     fn pump(&mut self, now: Micros, out: &mut Vec<u8>, hear: &mut dyn FnMut(Heard<'_>)) -> Option<Micros> {
         let codec = (&mut self.enframer, &mut self.sequence);
-        write_verdicts(self.writes.as_deref(), now, Some(codec), out);
+        let room_at = self.mouth.say(now, Some(codec), out);
         if !self.deframer.is_midway() {
-            return None;
+            return room_at;
         }
         let due = self.heard_at + self.idle_reset;
         if now < due {
-            return Some(due);
+            return Some(room_at.map_or(due, |room_at| room_at.min(due)));
         }
         self.deframer.idle();
         self.drain(&[], hear);
         // What has no end to wait for stays as it is until more comes.
-        None
+        room_at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::config::serial::{FlowControl, Line, Parity};
+    use crate::stage::decode::framing::packet::{Header, SampleType};
+
+    const LINE: Line = Line {
+        baud: 115_200,
+        data_bits: 8,
+        parity: Parity::None,
+        stop_bits: 1,
+        flow: FlowControl::None,
+        rs485: false,
+    };
+
+    fn config(kind: FramingKind, sequence_bytes: u8) -> serial::Framing {
+        serial::Framing {
+            kind,
+            crc: None,
+            crc_order: None,
+            sequence_bytes,
+            max_frame_bytes: NonZeroUsize::new(64).unwrap(),
+            idle_reset: Duration::from_millis(200),
+        }
+    }
+
+    struct Bench {
+        listener: Listener,
+        counters: Arc<PortCounters>,
+        now: Micros,
+        heard: Vec<Vec<u8>>,
+    }
+
+    impl Bench {
+        fn new(kind: FramingKind, sequence_bytes: u8, is_packet: bool, line: Line) -> Self {
+            let counters = Arc::new(PortCounters::default());
+            let mouth = Mouth::new(&line, None);
+            let config = config(kind, sequence_bytes);
+            let listener = Listener::new(&config, &line, is_packet, counters.clone(), mouth);
+            Self { listener, counters, now: Micros(1_000_000), heard: Vec::new() }
+        }
+
+        fn receive(&mut self, bytes: &[u8]) {
+            let heard = &mut self.heard;
+            let hear = &mut |frame: Heard<'_>| heard.push(frame.payload.to_vec());
+            self.listener.pump(self.now, &mut Vec::new(), hear);
+            self.listener.received(self.now, bytes, hear);
+        }
+    }
+
+    #[test]
+    fn a_line_that_began_before_its_port_went_away_is_damaged_and_joined_to_nothing() {
+        let mut bench = Bench::new(FramingKind::Line, 0, false, LINE);
+        bench.receive(b"1,2\n298.9,1");
+        bench.listener.opened(bench.now);
+        bench.receive(b"410,65.7\n3,4\n");
+        assert_eq!(bench.heard, [b"1,2".to_vec(), b"410,65.7".to_vec(), b"3,4".to_vec()]);
+        assert_eq!(bench.counters.bad(BadBytes::Malformed).get(), 1);
+    }
+
+    #[test]
+    fn a_sensor_that_begins_anew_with_its_power_is_a_restart_and_no_gap_of_a_whole_round() {
+        let mut bench = Bench::new(FramingKind::Line, 2, false, LINE);
+        bench.receive(b"999:x\n1000:x\n");
+        bench.listener.opened(bench.now);
+        bench.receive(b"20:x\n21:x\n");
+        assert_eq!(bench.counters.sequence_restarts.get(), 1);
+        assert_eq!(bench.counters.sequence_lost.get(), 20);
+    }
+
+    #[test]
+    fn where_all_frames_are_numbered_their_numbers_count_and_not_those_of_the_packets_among_them() {
+        let mut bench = Bench::new(FramingKind::Cobs, 1, true, LINE);
+        let mut sender = framing(&config(FramingKind::Cobs, 1)).enframer();
+        let header =
+            Header { samples: SampleType::I16, sensor: 1, schema: 1, sequence: 0, time_us: 0, channels: 1 };
+        for number in (0..600).filter(|number| *number != 300) {
+            let (mut packet, mut wire) = ([0; 13], Vec::new());
+            let body = if number % 2 == 0 {
+                let header = Header { sequence: number / 2, ..header };
+                header.write_i16(&[7], &mut packet).unwrap();
+                &packet[..]
+            } else {
+                b"no packet"
+            };
+            sender.encode(number, body, &mut wire).unwrap();
+            bench.receive(&wire);
+        }
+        assert_eq!((bench.heard.len(), bench.counters.sequence_lost.get()), (599, 1));
+    }
+
+    #[test]
+    fn at_50_baud_the_time_of_a_character_is_no_silence() {
+        let sync = serial::SyncWord::parse("AA55").unwrap();
+        let kind = FramingKind::Fixed { sync, bytes: NonZeroUsize::new(2).unwrap(), crc_from: CrcFrom::Body };
+        let mut bench = Bench::new(kind, 0, false, Line { baud: 50, ..LINE });
+        for byte in [0xaa, 0x55, 1, 2] {
+            bench.now = bench.now + Duration::from_millis(205);
+            bench.receive(&[byte]);
+        }
+        assert_eq!(bench.heard, [vec![1, 2]]);
+    }
+
+    #[test]
+    fn a_slow_line_is_given_no_more_than_it_carries_so_that_what_waits_can_expire() {
+        let counters = vec![Arc::new(PipelineCounters::default())];
+        let writes = Arc::new(Writes::new(counters.clone(), || ()));
+        let mut mouth = Mouth::new(&Line { baud: 1_000, ..LINE }, Some(writes.clone()));
+        let second = Micros(1_000_000);
+        for _ in 0..20 {
+            let what = What::Bytes(vec![b'x'; 10]);
+            writes.push(second, PortWrite { pipeline: 0, what, expires_at: second + Duration::from_secs(1) });
+        }
+        let (mut now, mut sent) = (second, 0);
+        loop {
+            let mut out = Vec::new();
+            let room_at = mouth.say(now, None, &mut out);
+            if out.is_empty() && room_at.is_none() {
+                break;
+            }
+            sent += out.len();
+            assert!(
+                sent as u64 <= 10 + (now.since(second) + AHEAD).as_millis() as u64 / 10,
+                "{sent} at {now:?}"
+            );
+            now = now.max(room_at.unwrap_or(now));
+        }
+        assert_eq!(counters[0].written_back.get() + counters[0].write_lost(WriteLoss::Expired).get(), 20);
+        assert!((10..=11).contains(&counters[0].written_back.get()), "{}", counters[0].written_back.get());
     }
 }

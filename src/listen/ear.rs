@@ -275,9 +275,7 @@ impl Ear {
                             let counted = if sensor.is_some() { SequenceField::U16 } else { *field };
                             let sequence =
                                 number.map(|number| (number, of(sequences, sensor, counted).next(number)));
-                            if let Some((_, Continuity::Lost(frames))) = sequence {
-                                tally.lost += u64::from(frames);
-                            }
+                            tally.lost += sequence.map_or(0, |(_, continuity)| continuity.missing().into());
                             What::Frame { payload, sequence }
                         }
                     };

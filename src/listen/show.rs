@@ -45,7 +45,10 @@ pub fn line(at: Duration, seen: &Seen<'_>, reading: Reading, paint: Paint) -> St
                 Continuity::First | Continuity::Next => String::new(),
                 Continuity::Lost(frames) => paint.yellow(&format!("  {frames} missing before it")),
                 Continuity::Repeated => paint.yellow("  its number came before"),
-                Continuity::Restarted => paint.yellow("  the sender counts anew"),
+                Continuity::Restarted(0) => paint.yellow("  the sender counts anew"),
+                Continuity::Restarted(frames) => {
+                    paint.yellow(&format!("  the sender counts anew, {frames} missing before it"))
+                }
             };
             format!("#{number} {body}{remark}")
         }
@@ -189,8 +192,8 @@ pub fn json(at: Duration, wall: Option<UnixMicros>, seen: &Seen<'_>, reading: Re
             object.insert("payload".into(), digits(payload));
             if let Some((number, continuity)) = sequence {
                 object.insert("sequence".into(), json!(number));
-                if let Continuity::Lost(frames) = continuity {
-                    object.insert("lost_before".into(), json!(frames));
+                if continuity.missing() > 0 {
+                    object.insert("lost_before".into(), json!(continuity.missing()));
                 }
             }
             let as_packet = packet::split(payload).ok().filter(|_| reading.is_packet());

@@ -7,7 +7,7 @@ use super::catalogue::AnyChecksum;
 use super::checksum::{Checksum, LONGEST_BYTES};
 use super::sequence::SequenceField;
 use super::sized::Layout;
-use super::{Deframe, EncodeError, Step, cobs, line, sized, slip};
+use super::{Deframe, EncodeError, Step, WireError, cobs, line, sized, slip};
 use crate::base::wire::{ByteOrder, CrcName};
 
 /// Which framing.
@@ -97,6 +97,15 @@ impl Deframe for AnyDeframer {
             Self::Slip(deframer) => deframer.idle(),
             Self::Line(deframer) => deframer.idle(),
             Self::Sized(deframer) => deframer.idle(),
+        }
+    }
+
+    fn cut(&mut self) -> Option<WireError> {
+        match self {
+            Self::Cobs(deframer) => deframer.cut(),
+            Self::Slip(deframer) => deframer.cut(),
+            Self::Line(deframer) => deframer.cut(),
+            Self::Sized(deframer) => deframer.cut(),
         }
     }
 

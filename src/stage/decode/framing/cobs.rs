@@ -137,6 +137,11 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
         // A zero will come, or the sensor is gone; either way nothing later is lost by waiting.
     }
 
+    fn cut(&mut self) -> Option<WireError> {
+        let is_midway = core::mem::replace(&mut self.state, State::Between) != State::Between;
+        is_midway.then(|| WireError::BrokenOff { bytes: self.taken.wrapping_sub(self.began) as usize })
+    }
+
     fn is_midway(&self) -> bool {
         self.state != State::Between
     }

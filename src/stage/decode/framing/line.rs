@@ -143,6 +143,13 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
         // As with `cobs`: waiting for the end loses nothing later.
     }
 
+    fn cut(&mut self) -> Option<WireError> {
+        let bytes = self.taken.wrapping_sub(self.began) as usize;
+        let is_midway = self.is_midway();
+        (self.len, self.overlong) = (0, false);
+        is_midway.then_some(WireError::BrokenOff { bytes })
+    }
+
     fn is_midway(&self) -> bool {
         self.len > 0 || self.overlong
     }

@@ -105,6 +105,11 @@ pub trait Deframe {
     /// held is looked at again by the next `push`, which may be one of no bytes.
     fn idle(&mut self);
 
+    /// The stream was cut off here and goes on elsewhere, as when a port went away: no frame is made of
+    /// bytes from both sides. Gives what was lost with it; where that may still hold a frame, the next
+    /// `push` tells.
+    fn cut(&mut self) -> Option<WireError>;
+
     /// Whether a frame has begun.
     fn is_midway(&self) -> bool;
 }

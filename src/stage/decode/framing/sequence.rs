@@ -58,8 +58,19 @@ pub enum Continuity {
     Lost(u32),
     /// The number came twice: a repeated frame, or as many missing ones as there are numbers.
     Repeated,
-    /// The sender began again at 0, less than half a round after it had counted further.
-    Restarted,
+    /// The sender began again at 0, less than half a round after it had counted further; so many frames
+    /// are missing since.
+    Restarted(u32),
+}
+
+impl Continuity {
+    /// Frames that are missing before this one.
+    pub const fn missing(self) -> u32 {
+        match self {
+            Self::Lost(frames) | Self::Restarted(frames) => frames,
+            Self::First | Self::Next | Self::Repeated => 0,
+        }
+    }
 }
 
 /// Follows the numbers of one sender.
@@ -67,22 +78,33 @@ pub enum Continuity {
 pub struct Sequence {
     numbers: u32,
     last: Option<u16>,
+    was_cut: bool,
 }
 
 impl Sequence {
     /// Nothing has come yet.
     pub const fn new(field: SequenceField) -> Self {
-        Self { numbers: field.count(), last: None }
+        Self { numbers: field.count(), last: None, was_cut: false }
+    }
+
+    /// Nobody listened for a while: a sender that hangs on the port's power began anew meanwhile, and its
+    /// first frames were not heard.
+    pub fn cut(&mut self) {
+        self.was_cut = true;
     }
 
     /// The next number came.
     pub fn next(&mut self, number: u16) -> Continuity {
         let Some(last) = self.last.replace(number) else { return Continuity::First };
+        let was_cut = core::mem::take(&mut self.was_cut);
+        // The frames at the beginning are those that a restart damages. Of 256 numbers each is soon used
+        // up: there a jump back is a gap rather than a restart.
+        let begins = number == 0 || self.numbers > 256 && (was_cut || number < 16);
         let step = u32::from(number).wrapping_sub(u32::from(last)) & (self.numbers - 1);
         match step {
             0 => Continuity::Repeated,
             1 => Continuity::Next,
-            step if number == 0 && step > self.numbers / 2 => Continuity::Restarted,
+            step if begins && step > self.numbers / 2 => Continuity::Restarted(number.into()),
             step => Continuity::Lost(step - 1),
         }
     }
@@ -108,8 +130,26 @@ mod tests {
     fn a_sender_that_begins_again_is_not_a_gap_of_a_whole_round() {
         let mut sequence = Sequence::new(SequenceField::U16);
         sequence.next(1000);
-        assert_eq!(sequence.next(0), Continuity::Restarted);
+        assert_eq!(sequence.next(0), Continuity::Restarted(0));
         assert_eq!(sequence.next(1), Continuity::Next);
+    }
+
+    #[test]
+    fn of_a_sender_that_begins_again_the_frames_that_were_not_heard_are_missing() {
+        let mut sequence = Sequence::new(SequenceField::U16);
+        sequence.next(1000);
+        assert_eq!(sequence.next(2), Continuity::Restarted(2), "its first frames were damaged");
+        sequence.next(1000);
+        assert_eq!(sequence.next(200), Continuity::Lost(64_735), "nothing says that it restarted");
+        sequence.next(1000);
+        sequence.cut();
+        assert_eq!(sequence.next(200), Continuity::Restarted(200), "they came while the port was away");
+        sequence.cut();
+        assert_eq!(sequence.next(300), Continuity::Lost(99), "it has gone on");
+        let mut sequence = Sequence::new(SequenceField::U8);
+        sequence.next(100);
+        sequence.cut();
+        assert_eq!(sequence.next(45), Continuity::Lost(200), "a gap as well as a restart: counted");
     }
 
     #[test]

@@ -325,6 +325,11 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
         self.stale = self.len;
     }
 
+    fn cut(&mut self) -> Option<WireError> {
+        self.idle();
+        None
+    }
+
     fn is_midway(&self) -> bool {
         self.len > self.spent
     }

@@ -130,6 +130,11 @@ impl<C: Checksum, B: AsRef<[u8]> + AsMut<[u8]>> Deframe for Deframer<C, B> {
         // As with `cobs`: waiting for the end loses nothing later.
     }
 
+    fn cut(&mut self) -> Option<WireError> {
+        let is_midway = core::mem::replace(&mut self.state, State::Between) != State::Between;
+        is_midway.then(|| WireError::BrokenOff { bytes: self.taken.wrapping_sub(self.began) as usize })
+    }
+
     fn is_midway(&self) -> bool {
         self.state != State::Between
     }

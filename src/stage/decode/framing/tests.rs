@@ -506,3 +506,24 @@ fn a_sender_without_a_sync_word_is_counted_whatever_the_portions() {
         assert_eq!(stray(portion), all, "portions of {portion}");
     }
 }
+
+#[test]
+fn no_frame_is_made_of_bytes_from_both_sides_of_a_cut() {
+    for framing in framings(8, None) {
+        let body = carried(&framing, &[1, 0, 3, 4, 5, 6, 7, 8]);
+        let wire = encoded(&framing, std::slice::from_ref(&body));
+        for at in 1..wire.len() - 1 {
+            let mut deframer = framing.deframer();
+            let mut seen = Vec::new();
+            push(&mut deframer, &wire[..at], &mut seen);
+            assert_eq!(seen, [], "{framing:?} cut at {at}");
+            let told = deframer.cut();
+            push(&mut deframer, &wire, &mut seen);
+            assert_eq!(bodies(&seen), [&*body], "{framing:?} cut at {at}");
+            let bad = told.is_some() || seen.iter().any(|seen| matches!(seen, Seen::Bad(_)));
+            // SLIP's first delimiter begins nothing yet.
+            assert!(bad || framing.kind == Kind::Slip && at == 1, "{framing:?} cut at {at} in silence");
+            assert_eq!(deframer.cut(), None, "{framing:?}");
+        }
+    }
+}
