@@ -393,11 +393,11 @@ impl Daemon {
         }
         late.extend(self.keeper_thread.join(deadline.max(soon())));
         // Acknowledgements go out with the goodbye of a connection that stands.
-        let is_told = self.shared.intake_link.up.load(Ordering::Relaxed) == 1;
         self.intake_handle.finish();
         late.extend(self.intake_thread.join(deadline.max(soon())));
         self.intake_handle.end();
         let counters = self.shared.pipelines.iter().map(|pipeline| &pipeline.counters);
+        let is_told = self.intake_handle.was_heard_out();
         let not_begun: u64 = counters.map(|counters| counters.lost(Reason::Stopped).get()).sum();
         if not_begun > 0 {
             log::warn!("{not_begun} waiting frame(s) were not begun; those of QoS 1 stay with the broker");

@@ -6,7 +6,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -48,6 +48,7 @@ pub struct Handle(Arc<Shared>);
 struct Shared {
     wake: Notify,
     stage: AtomicU8,
+    heard_out: AtomicBool,
 }
 
 impl Handle {
@@ -66,6 +67,11 @@ impl Handle {
     pub fn end(&self) {
         self.0.stage.fetch_max(ENDED, Ordering::Relaxed);
         self.wake();
+    }
+
+    /// Whether the broker has taken our goodbye, and so all that we said before it.
+    pub fn was_heard_out(&self) -> bool {
+        self.0.heard_out.load(Ordering::Relaxed)
     }
 
     fn stage(&self) -> u8 {
@@ -189,7 +195,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                 self.connected();
             }
             let Turn::Socket { reads, within } = turn else {
-                return self.say_goodbye(&mut to).await;
+                return self.say_goodbye(&mut from, &mut to).await;
             };
             let (into, waits) = talk.buffers();
             tokio::select! {
@@ -259,15 +265,24 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
         log::info!("{} connection: connected to {host}:{port}", self.settings.name);
     }
 
-    async fn say_goodbye(&mut self, to: &mut (impl AsyncWrite + Unpin)) -> Result<(), LinkError> {
+    async fn say_goodbye(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> Result<(), LinkError> {
         let mut last = Out::new(self.settings.broker.protocol);
         self.link.goodbye(&mut last);
         // The connection ends here in any case: a broker that is gone already needs no goodbye.
-        let _ = timeout(Duration::from_secs(1), async {
+        let said = timeout(Duration::from_secs(1), async {
             to.write_all(&last).await?;
             to.shutdown().await
-        })
-        .await;
+        });
+        if let Ok(Ok(())) = said.await {
+            // It ends the connection when it has come to DISCONNECT (§3.14.4).
+            const HEARD_WITHIN: Duration = Duration::from_millis(300);
+            let ended = timeout(HEARD_WITHIN, tokio::io::copy(from, &mut tokio::io::sink())).await;
+            self.handle.0.heard_out.store(matches!(ended, Ok(Ok(_))), Ordering::Relaxed);
+        }
         self.settings.counters.up.store(0, Ordering::Relaxed);
         Ok(())
     }
@@ -303,6 +318,8 @@ mod tests {
     use crate::config::Protocol;
     use crate::mqtt::packet::Welcome;
     use crate::mqtt::{Greeting, Incoming};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
     use std::sync::mpsc::{Sender, channel};
 
     /// Tells when it is asked for room.
@@ -326,28 +343,56 @@ mod tests {
         fn disconnected(&mut self, _: Micros, _: &LinkError) {}
     }
 
+    fn settings(port: u16) -> Settings {
+        let broker = Broker {
+            host: "127.0.0.1".into(),
+            port,
+            protocol: Protocol::V3_1_1,
+            tls: None,
+            login: None,
+            client_id: "c".into(),
+            keep_alive: Duration::from_secs(60),
+            connect_timeout: Duration::from_secs(60),
+            max_inflight: 1,
+        };
+        Settings { name: "intake", broker, max_payload: 100, counters: Arc::default() }
+    }
+
+    #[test]
+    fn a_goodbye_counts_as_heard_when_the_broker_ends_the_connection_and_not_when_the_link_is_dead() {
+        for is_dead in [false, true] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let settings = settings(listener.local_addr().unwrap().port());
+            let (asked, _told) = channel();
+            let handle = Handle::default();
+            let its = handle.clone();
+            let thread = std::thread::spawn(move || run(&settings, Holds(asked), &its, &SystemClock));
+            let (mut broker, _) = listener.accept().unwrap();
+            let mut hello = [0; 64];
+            assert!(broker.read(&mut hello).unwrap() > 0);
+            broker.write_all(&[0x20, 2, 0, 0]).unwrap();
+            handle.finish();
+            if !is_dead {
+                let mut last = Vec::new();
+                broker.read_to_end(&mut last).unwrap();
+                assert_eq!(last, [0xe0, 0], "DISCONNECT");
+                drop(broker);
+                thread.join().unwrap().unwrap();
+                assert!(handle.was_heard_out());
+                continue;
+            }
+            thread.join().unwrap().unwrap();
+            assert!(!handle.was_heard_out());
+        }
+    }
+
     #[test]
     fn what_a_role_holds_goes_on_while_there_is_no_connection() {
         // A listener that greets nobody: the connection neither fails nor stands.
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let refused = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let refused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         for port in [listener.local_addr().unwrap().port(), refused] {
-            let settings = Settings {
-                name: "intake",
-                broker: Broker {
-                    host: "127.0.0.1".into(),
-                    port,
-                    protocol: Protocol::V3_1_1,
-                    tls: None,
-                    login: None,
-                    client_id: "c".into(),
-                    keep_alive: Duration::from_secs(60),
-                    connect_timeout: Duration::from_secs(60),
-                    max_inflight: 1,
-                },
-                max_payload: 100,
-                counters: Arc::default(),
-            };
+            let settings = settings(port);
             let (asked, told) = channel();
             let handle = Handle::default();
             let (its, ending) = (handle.clone(), handle.clone());

@@ -5,7 +5,7 @@
 //! being safe on disk. Live entries go in order and before the backlog, which gets its turns at its
 //! pace; what a broken connection may have delivered goes out again, first of its kind.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,6 +16,9 @@ use super::{Entry, Outgoing, Settled, Token};
 use crate::base::{Micros, UnixMicros};
 use crate::config;
 use crate::flow::Ticket;
+
+/// As many are told apart; beyond them the backlog's messages are retained again.
+const RETAINED_TOPICS: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sent {
@@ -108,6 +111,9 @@ pub(super) struct Queue {
     suspects: Vec<Token>,
     /// Those of them that went to disk and were not read back yet: topic, payload, and what became of them.
     written_suspects: Vec<(Arc<str>, Bytes, Refusals)>,
+    /// Topics of retained messages whose newest has gone out: what the backlog has for them is older, and must
+    /// not take its place at the broker.
+    newest_is_out: HashSet<Arc<str>>,
     max_inflight: usize,
     line: Line,
     pub(super) closing: bool,
@@ -141,6 +147,7 @@ impl Queue {
             taken: 0,
             suspects: Vec::new(),
             written_suspects: Vec::new(),
+            newest_is_out: HashSet::new(),
             max_inflight,
             line: Line::Down { since: now },
             closing: false,
@@ -233,6 +240,12 @@ impl Queue {
         let again = live.sent == Sent::Unsure;
         live.sent = Sent::UnderWay;
         self.live_under_way += 1;
+        if live.entry.retain {
+            if self.newest_is_out.len() >= RETAINED_TOPICS {
+                self.newest_is_out.clear();
+            }
+            self.newest_is_out.insert(live.entry.topic.clone());
+        }
         Outgoing {
             token: live.token,
             pipeline: Some(live.entry.pipeline),
@@ -268,7 +281,7 @@ impl Queue {
             topic: stored.record.topic.clone(),
             payload: stored.record.payload.clone(),
             qos: stored.record.qos,
-            retain: stored.record.retain,
+            retain: stored.record.retain && !self.newest_is_out.contains(&stored.record.topic),
             back: stored.record.back.clone(),
             again,
             alone: false,
@@ -481,6 +494,7 @@ impl Queue {
             let written: VecDeque<Live> = written;
             for live in written {
                 self.live_bytes -= size(&live.entry);
+                self.newest_is_out.remove(&live.entry.topic);
                 if self.suspects.contains(&live.token) {
                     let Entry { topic, payload, .. } = &live.entry;
                     self.written_suspects.push((topic.clone(), payload.clone(), live.refusals));

@@ -300,6 +300,34 @@ fn live_predictions_go_before_the_backlog_which_goes_at_its_pace_and_does_not_st
 }
 
 #[test]
+fn of_retained_predictions_the_broker_keeps_the_newest_though_the_backlog_goes_after_it() {
+    let mut bench = Bench::new(1 << 20, 1 << 19, OutboxWhenFull::DropOldest);
+    let append = |bench: &Bench, n| {
+        bench.outbox.append(Entry { retain: true, ..entry(&bench.source, n, bench.clock.now()) });
+    };
+    let kept = |bench: &mut Bench| {
+        let mut kept = None;
+        for _ in 0..50 {
+            bench.wait(Duration::from_millis(10));
+            let taken = bench.take();
+            kept = taken.iter().rfind(|outgoing| outgoing.retain).map(|o| number(&o.payload)).or(kept);
+            bench.settle(&taken);
+        }
+        kept
+    };
+    (0..100).for_each(|n| append(&bench, n));
+    bench.wait(SPILL_AFTER);
+    bench.outbox.connected(bench.clock.now());
+    append(&bench, 100);
+    assert_eq!(kept(&mut bench), Some(100));
+    bench.outbox.connection_lost(bench.clock.now());
+    (101..200).for_each(|n| append(&bench, n));
+    bench.wait(SPILL_AFTER);
+    bench.outbox.connected(bench.clock.now());
+    assert_eq!(kept(&mut bench), Some(199), "the newest is in the backlog itself");
+}
+
+#[test]
 fn the_next_process_sends_what_was_left_and_says_that_it_may_have_been_sent() {
     let config = config(1 << 22, 1 << 20, OutboxWhenFull::DropOldest);
     let mut bench = Bench::on(Sectors::default(), &config, 1);
