@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `load` | how a file becomes a model |
 //! | `onnx`, `nnef` | what stands in the file |
+//! | `functions/` | functions that a model brings along, written out where they are called |
 //! | `untrusted/` | whether bytes are what they claim, before anything trusts them |
 //! | `refused`, `rehearsed` | which graphs would be answered wrongly, or not at all |
 //! | `operators/`, `passes/`, `whole_sums` | what we add to tract, and rewrite around it |
@@ -27,6 +28,7 @@ pub mod compile;
 mod convert;
 mod error;
 pub mod folder;
+mod functions;
 pub mod golden;
 pub mod kernels;
 mod load;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::LazyLock;
 
 use tract_core::prelude::Framework;
 use tract_onnx::pb::tensor_proto::{DataLocation, DataType as OnnxType};
@@ -16,7 +17,7 @@ use tract_onnx::pb::{
 
 use super::port::{Dim, Port};
 use super::refused::{for_each_graph, name_of, refusals};
-use super::{ModelError, operators, untrusted};
+use super::{ModelError, functions, operators, untrusted};
 use crate::base::{Data, DataType, Tensor};
 
 /// Parses the bytes and looks at what stands in them. `path` is for messages only.
@@ -30,6 +31,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError
     let mut proto = operators::framework().proto_model_for_read(&mut &*bytes).map_err(|error| {
         not_a_model(format!("its {} bytes are no whole ONNX file ({})", bytes.len(), error.root_cause()))
     })?;
+    functions::inline(&mut proto, bytes).map_err(not_a_model)?;
     if let Some(graph) = &mut proto.graph {
         dictionaries_as_rows(graph);
     }
@@ -133,22 +135,11 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
 
 /// Operators that tract and we lack, each with the first node that has it.
 pub(super) fn unknown_operators(graph: &GraphProto) -> Vec<String> {
-    let register = operators::framework().op_register.0;
     let mut seen = HashSet::new();
     let mut found = Vec::new();
     for_each_graph(graph, &mut |graph| {
         for node in &graph.node {
-            // tract looks at names only: a standard `Scaler` would be taken for scikit-learn's.
-            let known = match node.domain.as_str() {
-                operators::ml::DOMAIN => operators::ml::has(&node.op_type),
-                "" | "ai.onnx" => {
-                    register.contains_key(&node.op_type)
-                        && !operators::ml::has(&node.op_type)
-                        && !operators::contributed::has(&node.op_type)
-                }
-                _ => register.contains_key(&node.op_type),
-            };
-            if !known && seen.insert((node.domain.clone(), node.op_type.clone())) {
+            if !has_operator(node) && seen.insert((node.domain.clone(), node.op_type.clone())) {
                 found.push(format!(
                     "{} (node {:?})",
                     operator_name(&node.domain, &node.op_type),
@@ -158,6 +149,21 @@ pub(super) fn unknown_operators(graph: &GraphProto) -> Vec<String> {
         }
     });
     found
+}
+
+/// Whether tract or we have an operator of that name; of domains other than the standard's, see `refused`.
+pub(super) fn has_operator(node: &NodeProto) -> bool {
+    static REGISTER: LazyLock<HashSet<String>> =
+        LazyLock::new(|| operators::framework().op_register.0.into_keys().collect());
+    let name = &node.op_type;
+    // tract looks at names only: a standard `Scaler` would be taken for scikit-learn's.
+    match node.domain.as_str() {
+        operators::ml::DOMAIN => operators::ml::has(name),
+        "" | "ai.onnx" => {
+            REGISTER.contains(name) && !operators::ml::has(name) && !operators::contributed::has(name)
+        }
+        _ => REGISTER.contains(name),
+    }
 }
 
 /// tract takes it for granted that someone makes each output.

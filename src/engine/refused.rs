@@ -77,7 +77,7 @@ pub(super) fn refusals(graph: &GraphProto) -> Vec<String> {
                     node.op_type
                 )
             }));
-            if foreign(node) {
+            if is_foreign(node) {
                 found.push(format!(
                     "node {:?}: {}:{} is not ONNX's {}; export with standard operators only",
                     name_of(node),
@@ -92,7 +92,7 @@ pub(super) fn refusals(graph: &GraphProto) -> Vec<String> {
 }
 
 /// Whether tract, which reads names only, would take this node for another domain's operator.
-fn foreign(node: &NodeProto) -> bool {
+pub(super) fn is_foreign(node: &NodeProto) -> bool {
     match node.domain.as_str() {
         "" | "ai.onnx" | "ai.onnx.ml" => false,
         "com.microsoft" => {

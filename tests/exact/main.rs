@@ -5,6 +5,8 @@ mod batches;
 mod cases;
 #[path = "elements/elements.rs"]
 mod elements;
+#[path = "functions/functions.rs"]
+mod functions;
 #[path = "nodes/nodes.rs"]
 mod nodes;
 #[path = "nodes_ml/nodes_ml.rs"]

@@ -406,11 +406,14 @@ fn features(input: &PortSpec) -> (String, String) {
         [1, c, t] if c <= t && c <= MAX_COLUMNS => window("nct", c, t),
         [1, t, c] if c <= MAX_COLUMNS => window("ntc", c, t),
         [t, 1, c] if c <= MAX_COLUMNS => window("tnc", c, t),
+        // Several rows are no row of a table.
+        [t, c] if t > 1 && c <= MAX_COLUMNS => window("ntc", c, t),
         _ if count <= MAX_COLUMNS => {
             let mut text = format!("[features]\nkind  = \"table\"\ninput = {tensor}\n");
             text.extend((0..count.max(1)).map(|i| channel("column", i)));
             (text, "features: each column's name, unit, mean and std".to_owned())
         }
+        [a, b, c] if a * b <= 16_384 && c <= 16_384 => picture("nchw", 1, a * b, c),
         _ => window("nct", 1, count),
     }
 }
@@ -461,5 +464,6 @@ mod tests {
         assert_eq!(kind(&[1, 60, 8]), "window ntc");
         assert_eq!(kind(&[1, 9]), "table ");
         assert_eq!(kind(&[9]), "table ");
+        assert_eq!(kind(&[2, 3]), "window ntc");
     }
 }

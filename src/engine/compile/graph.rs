@@ -46,7 +46,6 @@ fn proto_without_graph(proto: &ModelProto) -> ModelProto {
         ir_version: proto.ir_version,
         opset_import: proto.opset_import.clone(),
         metadata_props: proto.metadata_props.clone(),
-        functions: proto.functions.clone(),
         ..ModelProto::default()
     }
 }

@@ -53,6 +53,19 @@ fn a_folder_comes_out_that_loads_and_answers_and_says_that_it_is_a_draft() {
 }
 
 #[test]
+fn whatever_shape_an_input_has_the_folder_that_comes_out_opens() {
+    for shape in
+        [&[][..], &[3], &[2, 3], &[1, 5_000], &[2, 5_000], &[5_000, 2], &[8, 100, 70], &[4, 3, 30, 30]]
+    {
+        let sample = Sample::default().input("x", DataType::F32, shape).node("Relu", &["x"], &["y"], &[]);
+        let (_place, order) = ordered(&sample.output("y"));
+        let compiled = compile(&order).unwrap_or_else(|error| panic!("{shape:?}: {error}"));
+        let card = Card::read(&compiled.folder).unwrap_or_else(|error| panic!("{shape:?}: {error}"));
+        Model::load(&card).unwrap_or_else(|error| panic!("{shape:?}: {error}"));
+    }
+}
+
+#[test]
 fn the_same_file_gives_the_same_bytes_and_a_persons_words_stay() {
     let (_place, order) = ordered(&sample::relu_layer());
     let files = |folder: &Path| {

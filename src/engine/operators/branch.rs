@@ -3,13 +3,15 @@
 //!
 //! Source: ONNX, Operators.md. Exporters leave such conditions where a shape or an input that the card
 //! fixes decides. tract wants both branches to give one shape even then (0.23.9); the branch that is
-//! never taken often cannot. A condition that only a run tells stays tract's.
+//! never taken often cannot. Where only a run tells, tract's typed operator decides, each under its node's own name
+//! (tract calls all of them "If" and takes no second), and no constant of one branch is taken for the answer.
 
 use std::collections::BTreeSet;
 
 use tract_onnx::model::{ParseResult, ParsingContext};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_core::ops::logic::IfThenElse;
 use tract_onnx::tract_hir::tract_core::ops::source::TypedSource;
 
 use super::literal::Built;
@@ -45,6 +47,31 @@ pub(super) fn branch(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     };
     let taken = If { stock, then: placed(&then)?, otherwise: placed(&otherwise)? };
     Ok((Box::new(taken), closures))
+}
+
+impl Branch {
+    /// Its body, with what is known of the tensors around it.
+    fn typed(
+        &self,
+        node: &InferenceNode,
+        target: &TypedModel,
+        mapping: &HashMap<OutletId, OutletId>,
+    ) -> TractResult<TypedModel> {
+        let mut body = self.body.clone();
+        for (at, input) in self.inputs.iter().enumerate() {
+            body.set_input_fact(at, target.outlet_fact(mapping[&node.inputs[*input]])?.into())?;
+        }
+        body.into_typed()
+    }
+}
+
+/// Forgets which constants a branch gives: tract takes what is known of one branch's for known of both.
+fn without_values(mut body: TypedModel) -> TractResult<TypedModel> {
+    for output in body.outputs.clone() {
+        let fact = body.outlet_fact(output)?.without_value();
+        body.set_outlet_fact(output, fact)?;
+    }
+    Ok(body)
 }
 
 impl If {
@@ -123,16 +150,19 @@ impl InferenceOp for If {
     ) -> TractResult<TVec<OutletId>> {
         let condition = target.outlet_fact(mapping[&node.inputs[0]])?.konst.clone();
         let condition = condition.or(source.outlet_fact(node.inputs[0])?.value.concretize());
-        let Some(condition) = condition else { return self.stock.to_typed(source, node, target, mapping) };
-        let Branch { body, inputs } = self.taken(&condition)?;
-        let mut body = body.clone();
-        let mut outside = Vec::new();
-        for (at, input) in inputs.iter().enumerate() {
-            let outlet = mapping[&node.inputs[*input]];
-            body.set_input_fact(at, target.outlet_fact(outlet)?.into())?;
-            outside.push(outlet);
-        }
-        let body = body.into_typed()?;
+        let Some(condition) = condition else {
+            let inputs: TVec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
+            let either = IfThenElse {
+                then_body: without_values(self.then.typed(node, target, mapping)?)?,
+                then_input_mapping: self.then.inputs.clone(),
+                else_body: without_values(self.otherwise.typed(node, target, mapping)?)?,
+                else_input_mapping: self.otherwise.inputs.clone(),
+            };
+            return target.wire_node(&node.name, either, &inputs);
+        };
+        let branch = self.taken(&condition)?;
+        let body = branch.typed(node, target, mapping)?;
+        let outside = branch.inputs.iter().map(|input| mapping[&node.inputs[*input]]);
         let mut placed: HashMap<OutletId, OutletId> =
             body.input_outlets()?.iter().copied().zip(outside).collect();
         for id in body.eval_order()? {

@@ -17,6 +17,7 @@ use tract_core::ops::binary::{BinMiniOp, OptBinByScalar, OptBinChain, OptBinUnic
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::gru_cell::GruEpilogue;
 use tract_core::ops::gru_seq::GruSeq;
+use tract_core::ops::logic::IfThenElse;
 use tract_core::ops::math::{Erf, Exp, Ln, Max, Min, Tanh};
 use tract_core::ops::nn::{GeluApproximate, GeluExact, HardSwish, Reduce, Reducer, Sigmoid, Silu, Softmax};
 use tract_core::ops::scan::OptScan;
@@ -24,9 +25,14 @@ use tract_core::tract_data::itertools::Itertools;
 
 use super::shut_gates;
 
-/// Wraps what needs it, loops included.
+/// Wraps what needs it, loops and branches included.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
+        if let Some(branches) = model.node_mut(id).op_as_mut::<IfThenElse>() {
+            apply(&mut branches.then_body)?;
+            apply(&mut branches.else_body)?;
+            continue;
+        }
         let node = model.node(id);
         if let Some(scan) = node.op_as::<OptScan>() {
             let mut parts = (**scan).clone();

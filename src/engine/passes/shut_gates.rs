@@ -11,6 +11,7 @@
 use std::sync::Arc;
 
 use tract_core::internal::*;
+use tract_core::ops::logic::IfThenElse;
 use tract_core::ops::lstm_cell::LstmEpilogue;
 use tract_core::ops::scan::{OptScan, Scan};
 
@@ -28,6 +29,9 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
             apply(&mut body)?;
             parts.plan = TypedSimplePlan::new(body)?;
             node.op = Box::new(OptScan::new(Arc::new(parts)));
+        } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
+            apply(&mut branches.then_body)?;
+            apply(&mut branches.else_body)?;
         } else if let Some(cell) = node.op_as::<LstmEpilogue>() {
             node.op = Box::new(Cell(cell.clone()));
         }

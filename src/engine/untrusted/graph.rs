@@ -13,7 +13,7 @@ pub(in crate::engine) const MAX_ELEMENTS: u64 = 1 << 28;
 
 /// Nodes of a graph and of those inside it. The engine's rewrites compare each with each: 5,000 take it
 /// a second, 10,000 four. The largest exports have some ten thousand.
-const MAX_NODES: usize = 1 << 14;
+pub(in crate::engine) const MAX_NODES: usize = 1 << 14;
 /// Weights, which are compared with each other as well.
 const MAX_WEIGHTS: usize = 1 << 15;
 

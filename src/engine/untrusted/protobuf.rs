@@ -10,7 +10,7 @@ const MAX_STRINGS: u64 = 4_000_000;
 /// Numbers outside of raw data.
 const MAX_NUMBERS: u64 = 1 << 27;
 /// Graphs inside graphs (If, Loop, Scan); real ones have two or three.
-const MAX_DEPTH: usize = 16;
+pub(in crate::engine) const MAX_DEPTH: usize = 16;
 
 /// Messages whose fields matter here.
 #[derive(Clone, Copy, PartialEq, Eq)]
