@@ -85,8 +85,10 @@ impl Listener {
         }
     }
 
-    /// The port is (again) open: what was begun is over.
+    /// The port is (again) open: what was begun is over. Half a round of before is nothing to act on now.
     pub fn restart(&mut self) {
+        self.round_since = None;
+        self.values.fill(None);
         self.counters.stray_bytes.add(self.held.len() as u64);
         self.held.clear();
         self.asked = None;

@@ -148,9 +148,8 @@ pub struct Master {
     values: Vec<Option<f64>>,
     writes: VecDeque<Write>,
     owed: Owed,
-    /// Writes in a row without an answer, and whose the last one was.
+    /// Without an answer, in a row.
     silent_writes: u32,
-    silent_unit: Option<u8>,
     received: heapless::Vec<u8, RECEIVED_BYTES>,
     /// What was received came to its end and is wrong; a silence will settle it.
     is_spoilt: bool,
@@ -200,7 +199,6 @@ impl Master {
             writes: VecDeque::new(),
             owed: Owed::Nothing,
             silent_writes: 0,
-            silent_unit: None,
             received: heapless::Vec::new(),
             is_spoilt: false,
             echoes: false,
@@ -322,7 +320,7 @@ impl Master {
                     let in_round = matches!(self.state, State::Asking);
                     let is_due = in_round || !self.plan.is_empty() && now >= self.next_round;
                     let yields = is_due && self.owed != Owed::Nothing;
-                    if let Some(write) = (!yields).then(|| self.next_write()).flatten() {
+                    if let Some(write) = (!yields).then(|| self.writes.pop_front()).flatten() {
                         self.owed = Owed::Fetch;
                         self.send(
                             now,
@@ -349,14 +347,6 @@ impl Master {
                 }
             }
         }
-    }
-
-    /// The oldest, but one to a unit that has just not answered lets those to others go first. Writes to one
-    /// unit stay in order.
-    fn next_write(&mut self) -> Option<Write> {
-        let silent = self.silent_unit.take();
-        let other = self.writes.iter().position(|write| silent.is_some_and(|silent| write.unit != silent));
-        self.writes.remove(other.unwrap_or(0))
     }
 
     fn wait_for_silence(&mut self, now: Micros, tell: &mut impl FnMut(Event<'_>)) {
@@ -485,10 +475,9 @@ impl Master {
         }
         self.received.clear();
         self.is_spoilt = false;
-        if let Purpose::Write(write) = purpose {
+        if matches!(purpose, Purpose::Write(_)) {
             let is_silent = outcome.is_err_and(|fault| fault.kind() != ModbusFault::Exception);
             self.silent_writes = if is_silent { self.silent_writes.saturating_add(1) } else { 0 };
-            self.silent_unit = is_silent.then_some(write.unit);
             if self.silent_writes >= SILENT_WRITES {
                 self.owed = Owed::Round;
             }
@@ -501,7 +490,11 @@ impl Master {
             (Purpose::Write(write), Err(fault)) if now >= write.expires_at => {
                 tell(Event::NotWritten { write, why: NotWritten::Expired(fault) });
             }
-            (Purpose::Write(write), Err(_)) => self.writes.push_front(write),
+            (Purpose::Write(write), Err(_)) => {
+                self.writes.push_front(write);
+                // Those to others first, each unit's in order: who is dead holds up nobody else for long.
+                self.writes.make_contiguous().sort_by_key(|waiting| waiting.unit == write.unit);
+            }
             (Purpose::Fetch, Ok(reply)) => self.store(now, reply),
             (Purpose::Fetch, Err(fault)) => self.failed(now, asked.unit, fault, tell),
         }

@@ -227,6 +227,14 @@ impl Rules<'_, '_> {
                  \"csv\" or \"json\", or another framing",
             );
         }
+        let data_bits = raw.source.table().and_then(|(_, source)| source.data_bits.at());
+        if let (Some(at), 5..8, false) = (data_bits, serial.line.data_bits, is_text) {
+            let message = format!(
+                "data_bits is {}, and the bytes of this format have 8; remove it, or use format = \"csv\" or \"json\"",
+                serial.line.data_bits
+            );
+            self.complain(at, message);
+        }
         let sensors = raw.source.table().and_then(|(_, source)| source.sensors.at());
         if let (Some(at), true) = (sensors, decode.format != Format::Packet) {
             self.complain(

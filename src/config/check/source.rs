@@ -269,7 +269,8 @@ impl Rules<'_, '_> {
             self.complain(path.span().start, message);
             None
         } else {
-            Some(text.clone())
+            // Text again: it is a pattern, and a name in topics and metrics.
+            self.folder.join(text).into_os_string().into_string().ok()
         }
     }
 
@@ -486,7 +487,7 @@ impl Rules<'_, '_> {
 mod tests {
     use std::path::Path;
 
-    use crate::config::Config;
+    use crate::config::{Config, SourceKind};
 
     /// What is wrong with a serial source of these lines; empty: nothing.
     fn complaints(source: &str, format: &str) -> String {
@@ -512,6 +513,33 @@ mod tests {
             assert!(found.starts_with("l.toml:13:11: sensors means something with format = "), "{found}");
             assert_eq!(found.lines().count(), 1, "{found}");
         }
+    }
+
+    #[test]
+    fn characters_of_seven_bits_carry_text_only() {
+        let seven = |framing: &str| format!("{framing}\ndata_bits = 7");
+        assert_eq!(complaints(&seven(LINE), "csv"), "");
+        for format in ["packet", "f32le", "i16le"] {
+            let found = complaints(&seven(COBS), format);
+            assert!(found.starts_with("l.toml:13:13: data_bits is 7, and"), "{found}");
+            assert_eq!(complaints(&format!("{COBS}\ndata_bits = 8"), format), "");
+        }
+    }
+
+    #[test]
+    fn a_relative_port_is_looked_for_beside_the_file() {
+        let port = |written: &str| {
+            let text = format!(
+                "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n\
+                 decode = {{ format = \"csv\" }}\n[pipeline.source]\nkind = \"serial\"\nframing = \"line\"\n\
+                 port = \"{written}\"\n"
+            );
+            let config = Config::parse(&text, Path::new("site/l.toml"), &|_: &str| None).unwrap();
+            let SourceKind::Serial(serial) = &config.pipelines[0].source.kind else { panic!("no port") };
+            serial.port.clone()
+        };
+        assert_eq!(port("a"), "site/a");
+        assert_eq!(port("/dev/ttyUSB?"), "/dev/ttyUSB?");
     }
 
     #[test]
