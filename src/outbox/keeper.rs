@@ -43,6 +43,7 @@ pub struct Keeper<D> {
     /// Segments from here on are this process's own.
     first_own: u64,
     write_again_at: Micros,
+    remove_again_at: Micros,
     /// Segment → when to read it again.
     unreadable: HashMap<u64, Micros>,
     /// What was done → why it failed, as told last.
@@ -77,6 +78,7 @@ impl<D: Disk> Keeper<D> {
             wake: Box::new(wake),
             first_own,
             write_again_at: Micros(0),
+            remove_again_at: Micros(0),
             unreadable: HashMap::new(),
             said: HashMap::new(),
         };
@@ -101,7 +103,7 @@ impl<D: Disk> Keeper<D> {
 
     /// Does what there is to do now.
     pub fn step(&mut self, clock: &impl Clock) -> Next {
-        self.remove_emptied();
+        self.remove_emptied(clock.now());
         self.read_ahead(clock.now());
         if self.write(clock) {
             return Next::Now;
@@ -190,7 +192,16 @@ impl<D: Disk> Keeper<D> {
 
     /// Drops a segment that holds about `records` records; each is counted.
     fn drop_segment(&mut self, index: u64, records: u64) -> io::Result<()> {
-        let loaded = self.outbox.lock().unload(index);
+        let mut queue = self.outbox.lock();
+        if queue.emptied.contains(&index) {
+            // All of it has arrived; it could not be removed.
+            drop(queue);
+            self.log.remove(index)?;
+            self.outbox.lock().emptied.retain(|emptied| *emptied != index);
+            return Ok(());
+        }
+        let loaded = queue.unload(index);
+        drop(queue);
         let dropped = if loaded.is_empty() { self.log.read(index).unwrap_or_default() } else { loaded };
         self.log.remove(index)?;
         self.unreadable.remove(&index);
@@ -204,18 +215,23 @@ impl<D: Disk> Keeper<D> {
         Ok(())
     }
 
-    fn remove_emptied(&mut self) {
-        let emptied = std::mem::take(&mut self.outbox.lock().emptied);
-        if !emptied.is_empty() && self.outbox.disk_state() == DiskState::Full {
-            // Room is made; where it is too little, the next write says so.
-            self.outbox.set_disk_state(DiskState::Ready);
+    fn remove_emptied(&mut self, now: Micros) {
+        if now < self.remove_again_at {
+            return;
         }
+        let emptied = self.outbox.lock().emptied.clone();
         for index in emptied {
             if let Err(error) = self.log.remove(index) {
-                // It is read again, and sent again under the same ids, after the next start.
+                // It stays among the emptied ones, so that it is not read again: after the next start it is, and
+                // sent again under the same ids.
                 self.say("remove a segment from", &error);
-                self.outbox.lock().emptied.push(index);
-                break;
+                self.remove_again_at = now + TRY_AGAIN_AFTER;
+                continue;
+            }
+            self.outbox.lock().emptied.retain(|emptied| *emptied != index);
+            if self.outbox.disk_state() == DiskState::Full {
+                // Room is made; where it is too little, the next write says so.
+                self.outbox.set_disk_state(DiskState::Ready);
             }
         }
         self.measure();

@@ -416,6 +416,30 @@ fn a_disk_that_is_full_for_a_while_loses_nothing_and_is_tried_again() {
 }
 
 #[test]
+fn what_has_arrived_and_cannot_be_removed_is_neither_sent_again_nor_counted_as_dropped() {
+    let mut bench = Bench::new(1 << 15, 1 << 12, OutboxWhenFull::DropOldest);
+    for n in 0..30 {
+        bench.append(n..n + 1);
+        bench.wait(SPILL_AFTER);
+    }
+    let segments = bench.disk.clone().list().unwrap().len();
+    assert!(segments > 10, "{segments}");
+    bench.disk.fail(Some(ErrorKind::ReadOnlyFilesystem));
+    assert_eq!(bench.drain(), (0..30).collect::<Vec<_>>());
+    bench.wait(Duration::from_secs(10));
+    assert!(bench.take().is_empty());
+    bench.disk.fail(None);
+    bench.outbox.connection_lost(bench.clock.now());
+    for n in 30..60 {
+        bench.append(n..n + 1);
+        bench.wait(SPILL_AFTER);
+    }
+    assert_eq!(bench.drain(), (30..60).collect::<Vec<_>>());
+    assert_eq!(bench.counters.lost(Reason::OutboxDropOldest).get(), 0);
+    assert_eq!(bench.outbox.depth().stored, 0);
+}
+
+#[test]
 fn with_a_disk_that_fails_the_oldest_in_memory_goes_and_is_counted() {
     let mut bench = Bench::new(1 << 20, 20_000, OutboxWhenFull::DropOldest);
     bench.disk.fail(Some(ErrorKind::StorageFull));
