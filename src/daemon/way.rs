@@ -77,7 +77,7 @@ impl Pipeline {
 
     /// The frame's own id, where a level of its topic is one.
     fn id_in_topic<'o>(&self, origin: &'o Origin) -> Option<&'o str> {
-        origin.level(self.config.source.id_level.as_deref()?)
+        origin.level(self.config.source.id_level.as_deref()?).filter(|id| !id.is_empty())
     }
 
     /// The name under which an origin's frames share windows and states: its topic, without what differs
@@ -350,11 +350,16 @@ impl Way {
         clock: &impl Clock,
     ) -> Result<Vec<Prediction>, WayError> {
         let Self { pipeline, decoder, featurizer, inference, alone, .. } = self;
-        let decoded = decoder.decode(&frame.payload)?;
+        let decoded = decoder.decode(&frame.payload);
         // An id beside the payload goes before one within, and that before one in the topic.
-        if frame.carried.frame_id.is_none() && decoded.frame_id.is_some() {
-            own_id.clone_from(&decoded.frame_id);
+        if frame.carried.frame_id.is_none() {
+            let within = match &decoded {
+                Ok(decoded) => decoded.frame_id.clone(),
+                Err(_) => decoder.own_id(&frame.payload),
+            };
+            *own_id = within.or_else(|| own_id.take());
         }
+        let decoded = decoded?;
         let decoded_at = clock.now();
 
         let mut origins;
@@ -365,8 +370,13 @@ impl Way {
         } else {
             alone
         };
-        // Gaps are gaps in the frames' own time, where they carry one.
-        let at = decoded.time.map_or(frame.taken_at, |time| Micros(time.0));
+        // Gaps are gaps in the frames' own time, where they carry one. One of them that carries none came at some
+        // date as well; the monotonic clock counts from elsewhere.
+        let at = match (decoded.time, &pipeline.config.decode.time_field) {
+            (Some(time), _) => Micros(time.0),
+            (None, Some(_)) => Micros(frame.acquired_at.0),
+            (None, None) => frame.taken_at,
+        };
         let pushed = featurizer.push(&decoded.content, at, &mut state.features)?;
         if pushed.gap {
             pipeline.counters.gaps.bump();
@@ -376,11 +386,17 @@ impl Way {
         let mut featurized_at = clock.now();
         let featurize_us = featurized_at.since(decoded_at).as_micros() as u64;
 
+        // Kept when the whole frame is answered: else one NaN would stay in a recurrent state for good.
+        let mut tensors = None;
+        // One row that is refused leaves this as it was by itself.
+        let mut verdicts = (pushed.features.len() > 1).then(|| state.verdicts.clone());
         let mut predictions = Vec::with_capacity(pushed.features.len());
         for (nth, features) in pushed.features.iter().enumerate() {
-            let scores = inference.run(features, &mut state.tensors)?;
+            let (scores, after) = inference.run(features, tensors.as_ref().unwrap_or(&state.tensors))?;
             let inferred_at = clock.now();
-            let (verdict, scored) = pipeline.interpreter.interpret(&scores, features, &mut state.verdicts)?;
+            let verdicts = verdicts.as_mut().unwrap_or(&mut state.verdicts);
+            let (verdict, scored) = pipeline.interpreter.interpret(&scores, features, verdicts)?;
+            tensors = Some(after);
             predictions.push(Prediction {
                 id: frame_id(frame, own_id.as_deref(), nth),
                 origin: frame.origin.clone(),
@@ -402,6 +418,12 @@ impl Way {
                 redelivered: frame.identity.redelivered,
             });
             featurized_at = clock.now();
+        }
+        if let Some(tensors) = tensors {
+            state.tensors = tensors;
+        }
+        if let Some(verdicts) = verdicts {
+            state.verdicts = verdicts;
         }
         Ok(predictions)
     }

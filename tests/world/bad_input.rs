@@ -7,9 +7,9 @@ use rumqttc::QoS::AtLeastOnce;
 
 use crate::support::SOON;
 use crate::support::client::Client;
-use crate::support::models::{bright, bright_grey, brittle, lookup, means, weigh, weighed};
+use crate::support::models::{bright, bright_grey, brittle, lookup, means, total, weigh, weighed};
 use crate::support::pictures::{grey_png, jpeg, png, png_bomb, rgba_png};
-use crate::support::site::{DEVICE, Site, error, pipeline, result, value};
+use crate::support::site::{DEVICE, Site, error, pipeline, pipeline_with_ids, result, value};
 
 /// Publishes one bad frame after the other, each followed by a good one.
 struct Trial<'s> {
@@ -207,6 +207,57 @@ fn a_bad_sample_leaves_the_window_of_its_neighbours_whole() {
     let said = site.client.wait_for(&result("power"), SOON, |_| true).json();
     assert!((value(&said, "u_mean") - 3.0).abs() < 1e-5, "{said}");
     site.client.wait_count(&error("power"), 4, SOON);
+}
+
+#[test]
+fn a_frame_whose_scores_are_refused_leaves_the_recurrent_state_as_it_was() {
+    let mut site = Site::new(&[total()]);
+    let _daemon = site.run(&pipeline("sum", "total", "tank/{tank}/flow", "json"));
+    // Twice the largest number is infinite, and infinity would stay in the sum for good.
+    for frame in ["[3e38]", "[3e38]", "[[-1e38],[3e38],[3e38],[3e38]]", "[-3e38]", "[1]"] {
+        site.client.publish("tank/a/flow", AtLeastOnce, frame);
+    }
+    site.client.wait_count(&error("sum"), 2, SOON);
+    let said = site.client.wait_count(&result("sum"), 3, SOON);
+    let sums: Vec<f32> = said.iter().map(|message| value(&message.json(), "total") as f32).collect();
+    assert_eq!(sums, [3e38, 0.0, 1.0]);
+}
+
+#[test]
+fn a_refused_frame_is_reported_with_the_id_that_it_carries() {
+    let mut site = Site::new(&[weigh()]);
+    let csv = pipeline("lines", "weigh", "l/frame", "csv").replace("\"csv\"", "\"csv\"\nid_field = \"id\"");
+    let _daemon = site.run(&(pipeline_with_ids("scale", "weigh", "s/frame") + &csv));
+    for (frame, id) in [
+        (r#"{"id":"A1","a":1,"bee":1,"c":1}"#, Some("A1")),
+        (r#"{"a":"heavy","b":1,"c":1,"id":17}"#, Some("17")),
+        (r#"{"id":"A3","a":1,"b":NaN,"c":1}"#, Some("A3")),
+        (r#"{"a":1,"id":["A4"]}"#, None),
+        (r#"{"id":"A5","id":"A6"}"#, None),
+        (r#"{"a":1,"b":"#, None),
+    ] {
+        site.client.forget();
+        site.client.publish("s/frame", AtLeastOnce, frame);
+        let report = site.client.wait_for(&error("scale"), SOON, |_| true).json();
+        assert_eq!(report["source"]["frame_id"].as_str(), id, "{frame}: {report}");
+    }
+    for (frame, id) in [
+        ("id,a,bee,c\nA1,1,1,1\n", Some("A1")),
+        ("a;b;c;id\r\n1;x;1;A2\r\n", Some("A2")),
+        ("a,b,c,id\n1,1,1,A3\n1,1,1,A4\n", None),
+        ("a,b,c,id\n1,1,A5\n", None),
+    ] {
+        site.client.forget();
+        site.client.publish("l/frame", AtLeastOnce, frame);
+        let report = site.client.wait_for(&error("lines"), SOON, |_| true).json();
+        assert_eq!(report["source"]["frame_id"].as_str(), id, "{frame}: {report}");
+    }
+    // Refused and then mended: one frame to its sender, and one id.
+    site.client.forget();
+    site.client.publish("s/frame", AtLeastOnce, r#"{"a":null,"b":1,"c":1,"id":"B"}"#);
+    site.client.publish("s/frame", AtLeastOnce, r#"{"a":1,"b":1,"c":1,"id":"B"}"#);
+    let refused = site.client.wait_for(&error("scale"), SOON, |_| true).json();
+    assert_eq!(site.client.wait_for(&result("scale"), SOON, |_| true).json()["id"], refused["id"]);
 }
 
 #[test]

@@ -176,6 +176,23 @@ fn state_belongs_to_its_source_and_equal_frames_count_twice() {
 }
 
 #[test]
+fn a_frame_that_lacks_its_own_time_is_no_gap() {
+    let mut joined = total();
+    joined.meaning = joined.meaning.replace("\"table\"", "\"table\"\nmax_gap_ms = 600_000");
+    let mut site = Site::new(&[joined]);
+    let with_time =
+        pipeline("sum", "total", "flow", "json").replace("\"json\"", "\"json\"\ntime_field = \"at\"");
+    let _daemon = site.run(&with_time);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+    for at in [now.to_string(), "null".into(), now.to_string()] {
+        site.client.publish("flow", AtLeastOnce, format!(r#"{{"x":1,"at":{at}}}"#));
+    }
+    let said = site.client.wait_count(&result("sum"), 3, SOON);
+    let sums: Vec<f64> = said.iter().map(|message| value(&message.json(), "total")).collect();
+    assert_eq!(sums, [1.0, 2.0, 3.0]);
+}
+
+#[test]
 fn a_pipeline_may_set_the_threshold_and_the_uncertain_band() {
     let mut site = Site::new(&[bright()]);
     let strict = |name: &str, keys: &str| {

@@ -304,7 +304,8 @@ impl MqttSource {
             };
             let mut carried = carried.clone();
             if let Some(name) = &route.id_property {
-                carried.frame_id = user.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+                let own = user.iter().find(|(key, value)| key == name && !value.is_empty());
+                carried.frame_id = own.map(|(_, value)| value.clone());
             }
             let frame = Frame { payload, origin, identity, acquired_at, taken_at: now, carried };
             self.intake.count(route.pipeline, payload_bytes, identity.redelivered);

@@ -27,15 +27,7 @@ pub(super) fn decode(
     separator: Option<char>,
 ) -> Result<(Rows, Option<String>, Option<UnixMicros>), DecodeError> {
     let text = std::str::from_utf8(payload).map_err(|error| malformed(error.to_string()))?;
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut lines = text
-        .split('\n')
-        .map(|line| line.strip_suffix('\r').unwrap_or(line))
-        .enumerate()
-        .map(|(index, line)| (index + 1, line))
-        // With tabs a line of blank cells is no blank line, but it is if nothing else is on it.
-        .filter(|(_, line)| !line.trim_matches(' ').is_empty())
-        .peekable();
+    let mut lines = numbered_lines(text).peekable();
     let Some(&(first_number, first)) = lines.peek() else {
         return Err(malformed("it holds no line"));
     };
@@ -95,6 +87,39 @@ pub(super) fn decode(
         return Err(columns.wrong_length("there is a header and no row".into()));
     }
     Ok((Rows { columns: columns.len(), values }, id, own_time))
+}
+
+/// The id of a block whatever else is wrong with it: the one that all of its rows give.
+pub(super) fn own_id(payload: &[u8], field: &str, separator: Option<char>) -> Option<String> {
+    let mut lines = numbered_lines(std::str::from_utf8(payload).ok()?);
+    let (_, first) = lines.next()?;
+    let separator = separator.unwrap_or_else(|| found_out(first));
+    let mut cells = Vec::new();
+    split(first, separator, &mut cells).ok()?;
+    let (place, width) = (cells.iter().position(|cell| cell == field)?, cells.len());
+    let mut id: Option<String> = None;
+    for (_, line) in lines {
+        // In a line that is too short or too long nobody knows which cell is which.
+        if split(line, separator, &mut cells).is_err() || cells.len() != width || cells[place].is_empty() {
+            continue;
+        }
+        if id.get_or_insert_with(|| cells[place].clone().into_owned()) != cells[place].as_ref() {
+            return None;
+        }
+    }
+    id
+}
+
+/// Lines that are not blank, with their 1-based numbers.
+fn numbered_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    text.strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .split('\n')
+        .map(|line| line.strip_suffix('\r').unwrap_or(line))
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+        // With tabs a line of blank cells is no blank line, but it is if nothing else is on it.
+        .filter(|(_, line)| !line.trim_matches(' ').is_empty())
 }
 
 fn malformed(what: impl Into<String>) -> DecodeError {

@@ -68,10 +68,12 @@ fn png(bytes: &[u8], max_pixels: u64) -> Result<(Image, Option<Vec<u8>>), Decode
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     let mut reader = decoder.read_info().map_err(unpacked)?;
-    let exif = reader.info().exif_metadata.as_ref().map(|exif| exif.to_vec());
     let size = reader.output_buffer_size().ok_or_else(|| malformed_png("its rows are too long"))?;
     let mut raw = vec![0; size];
     reader.next_frame(&mut raw).map_err(unpacked)?;
+    // eXIf may stand behind the picture as well. Whatever is damaged there, the picture is whole.
+    let _ = reader.finish();
+    let exif = reader.info().exif_metadata.as_ref().map(|exif| exif.to_vec());
     let (channels, pixels) = match reader.output_color_type().0.samples() {
         2 => (1, opaque::<2>(&raw)?),
         4 => (3, opaque::<4>(&raw)?),

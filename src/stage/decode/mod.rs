@@ -93,6 +93,17 @@ impl Decoder {
         };
         Ok(Decoded { content: Content::Rows(rows), frame_id, time })
     }
+
+    /// The id in a payload that was refused, as far as it can be read: whoever hears of the refusal
+    /// wants to know of which frame.
+    pub fn own_id(&self, payload: &[u8]) -> Option<String> {
+        let field = self.extras.id_field.as_deref()?;
+        match self.format {
+            Format::Json => json::own_id(payload, field),
+            Format::Csv => csv::own_id(payload, field, self.separator),
+            Format::Image | Format::F32le | Format::I16le | Format::Packet => None,
+        }
+    }
 }
 
 /// Whether payloads of this format can ever become these features. Asked at boot.

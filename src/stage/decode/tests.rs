@@ -212,6 +212,8 @@ fn ids_stay_what_the_sender_wrote() {
     assert_eq!(id("-3"), Ok(Some("-3".into())));
     assert_eq!(id("1763950000.125"), Ok(Some("1763950000.125".into())));
     assert_eq!(id("null"), Ok(None));
+    // Where all frames carry an empty one, it is nobody's.
+    assert_eq!(id("\"\""), Ok(None));
     // Beyond 2^64 a float would merge neighbours.
     assert!(id("18446744073709551617").is_err());
     assert!(id("[1]").is_err());
@@ -383,6 +385,23 @@ fn a_camera_held_sideways_gives_an_upright_picture() {
 }
 
 #[test]
+fn a_png_is_turned_upright_wherever_its_orientation_stands() {
+    let body = b"eXIfMM\0\x2a\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0";
+    let mut chunk = (body.len() as u32 - 4).to_be_bytes().to_vec();
+    chunk.extend(body);
+    chunk.extend(::crc::Crc::<u32>::new(&::crc::CRC_32_ISO_HDLC).checksum(body).to_be_bytes());
+    let plain = encoded(scene(24, 16), ImageFormat::Png);
+    let behind_ihdr = 8 + 25;
+    let before_iend = plain.len() - 12;
+    for place in [behind_ihdr, before_iend] {
+        let mut bytes = plain.clone();
+        bytes.splice(place..place, chunk.clone());
+        let image = unpack(&bytes).unwrap();
+        assert_eq!((image.width, image.height), (16, 24), "at byte {place}");
+    }
+}
+
+#[test]
 fn what_is_no_picture_is_named_by_its_first_bytes() {
     for (bytes, said) in [
         (&b"GIF89a"[..], "not a JPEG or PNG: starts with 47 49 46 38 39 61;"),
@@ -450,6 +469,10 @@ proptest! {
                 }
                 Err(error) => prop_assert!(!error.to_string().is_empty()),
             }
+            let mut with_id = meant(format);
+            with_id.id_field = Some("y".into());
+            let id = Decoder::new(&with_id, &table(&["x"])).own_id(&payload);
+            prop_assert!(id.is_none_or(|id| !id.is_empty()));
         }
     }
 

@@ -4,9 +4,9 @@
 //! tensors an origin carries from one run to the next. [`Inference::new`] holds that against the
 //! graph, so that a contradiction ends the boot and not the first frame.
 //!
-//! Promise: recurrent state moves on only when a run succeeded; a frame that breaks the engine
-//! leaves its origin's state as it was. Not here: what scores mean (`interpret`), whose state it is
-//! (the worker keeps one [`StateTensors`] an origin).
+//! Promise: a run leaves the recurrent state that it was given as it was, and says what comes after;
+//! so a frame that is refused, also for its scores, moves nothing. Not here: what scores mean
+//! (`interpret`), whose state it is (the worker keeps one [`StateTensors`] an origin).
 
 mod wiring;
 
@@ -48,12 +48,16 @@ impl Inference {
         StateTensors(zeros.collect())
     }
 
-    /// The scores for these features. `state` is this origin's, from [`Inference::fresh_state`]; it
-    /// moves on when the run succeeds and stays as it is when it does not.
+    /// The scores for these features, and what the origin's state becomes if the frame is answered.
+    /// `state` is this origin's, from [`Inference::fresh_state`] or from the run before.
     ///
     /// # Errors
     /// The features do not fit the graph's input, or the engine failed on them.
-    pub fn run(&mut self, features: &Features, state: &mut StateTensors) -> Result<Tensor, InferError> {
+    pub fn run(
+        &mut self,
+        features: &Features,
+        state: &StateTensors,
+    ) -> Result<(Tensor, StateTensors), InferError> {
         let own: Vec<Tensor> = self.columns(&features.input);
         let mut inputs = vec![&features.input; self.wiring.input_count];
         for ((input, _), tensor) in self.wiring.columns.iter().zip(&own) {
@@ -63,15 +67,16 @@ impl Inference {
             inputs[slot.input] = tensor;
         }
         let mut outputs = self.session.run(&inputs)?;
-        for (slot, tensor) in self.wiring.states.iter().zip(&mut state.0) {
+        let after = self.wiring.states.iter().map(|slot| {
             // The scores may be a state as well, so only what is no score is moved out.
-            *tensor = if slot.output == self.wiring.scores {
+            if slot.output == self.wiring.scores {
                 outputs[slot.output].clone()
             } else {
                 std::mem::replace(&mut outputs[slot.output], Tensor::zeros(&[0]))
-            };
-        }
-        Ok(outputs.swap_remove(self.wiring.scores))
+            }
+        });
+        let after = StateTensors(after.collect());
+        Ok((outputs.swap_remove(self.wiring.scores), after))
     }
 
     /// The tensor of each column that fills an input of its own, in that input's type.
@@ -144,25 +149,24 @@ mod tests {
     fn two_halves_with_state_equal_the_state_of_the_whole() {
         let mut inference = recurrent();
         let samples = features(&[3, 1, 1], vec![1.0, -1.0, 0.5]);
-        let mut state = inference.fresh_state();
-        let first = inference.run(&samples, &mut state).unwrap();
-        let second = inference.run(&samples, &mut state).unwrap();
+        let fresh = inference.fresh_state();
+        let first = inference.run(&samples, &fresh).unwrap();
+        let second = inference.run(&samples, &first.1).unwrap();
         assert_ne!(first, second, "the state moved on");
 
-        let mut other = inference.fresh_state();
-        assert_eq!(inference.run(&samples, &mut other).unwrap(), first, "another origin starts from zeros");
-        assert_eq!(inference.run(&samples, &mut other).unwrap(), second);
-        assert_eq!(other, state);
+        let other = inference.fresh_state();
+        assert_eq!(inference.run(&samples, &other).unwrap(), first, "another origin starts from zeros");
+        assert_eq!(inference.run(&samples, &first.1).unwrap(), second);
     }
 
     #[test]
     fn a_frame_that_does_not_fit_leaves_the_state_as_it_was() {
         let mut inference = recurrent();
-        let mut state = inference.fresh_state();
-        inference.run(&features(&[3, 1, 1], vec![1.0, -1.0, 0.5]), &mut state).unwrap();
-        let before = state.clone();
-        let error = inference.run(&features(&[1, 1], vec![1.0]), &mut state).unwrap_err();
+        let state = inference.fresh_state();
+        let good = features(&[3, 1, 1], vec![1.0, -1.0, 0.5]);
+        let before = inference.run(&good, &state).unwrap();
+        let error = inference.run(&features(&[1, 1], vec![1.0]), &state).unwrap_err();
         assert_eq!(error.reason(), Reason::InferFailed);
-        assert_eq!(state, before);
+        assert_eq!(inference.run(&good, &state).unwrap(), before);
     }
 }

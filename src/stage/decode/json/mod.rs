@@ -11,7 +11,7 @@ use serde::de::{DeserializeSeed, Error, SeqAccess};
 use super::error::shortened;
 use super::{Columns, DecodeError, Extras, unknown_field};
 use crate::base::{Rows, UnixMicros};
-use visit::{Item, Key, Place, Value};
+use visit::{IdOnly, Item, Key, Place, Value};
 
 /// What one frame holds.
 type Parsed = (Rows, Option<String>, Option<UnixMicros>);
@@ -84,6 +84,16 @@ pub(super) fn decode(
     }
     let rows = Rows { columns: columns.len(), values: frame.values };
     Ok((rows, frame.id.flatten(), frame.time.flatten()))
+}
+
+/// The id of a document whatever else is wrong with it, up to where it stops being JSON.
+pub(super) fn own_id(payload: &[u8], field: &str) -> Option<String> {
+    let text = std::str::from_utf8(payload).ok()?;
+    let mut id = None;
+    let mut json = serde_json::Deserializer::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    // What stands in front of the break has been read.
+    let _ = IdOnly { field, id: &mut id }.deserialize(&mut json);
+    id
 }
 
 fn malformed(what: impl Into<String>) -> DecodeError {

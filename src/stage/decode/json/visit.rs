@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::super::error::shortened;
 use super::super::{time, unknown_field};
-use super::{Field, Frame};
+use super::{DecodeError, Field, Frame, malformed};
 
 // 2^53: beyond it two ids of the sender could become one.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_992.0;
@@ -59,24 +59,15 @@ impl<'de> Visitor<'de> for &mut Frame<'_> {
                     self.scratch.fields[column] = field;
                 }
                 Key::Id => {
-                    let id = fields.next_value_seed(Extra { name: "id_field", frame: self })?;
+                    let id = fields.next_value_seed(Extra { name: "id_field", fault: &mut self.fault })?;
                     if self.id.is_some() {
                         return Err(self.wrong("the id_field comes twice".into()));
                     }
-                    self.id = Some(match id {
-                        Scalar::Null => None,
-                        Scalar::Text(text) => Some(text),
-                        Scalar::Whole(whole) => Some(whole.to_string()),
-                        Scalar::Number(number) if number.abs() < LARGEST_EXACT => Some(number.to_string()),
-                        Scalar::Number(number) => {
-                            let what =
-                                format!("the id_field is {number}, too large for a number; send a string");
-                            return Err(self.wrong(what));
-                        }
-                    });
+                    self.id = Some(id.id().map_err(|why| self.wrong(why))?);
                 }
                 Key::Time => {
-                    let time = fields.next_value_seed(Extra { name: "time_field", frame: self })?;
+                    let time =
+                        fields.next_value_seed(Extra { name: "time_field", fault: &mut self.fault })?;
                     if self.time.is_some() {
                         return Err(self.wrong("the time_field comes twice".into()));
                     }
@@ -325,26 +316,42 @@ enum Scalar {
     Number(f64),
 }
 
-struct Extra<'a, 'b> {
-    name: &'static str,
-    frame: &'a mut Frame<'b>,
-}
-
-impl Extra<'_, '_> {
-    fn refuse<E: Error>(self, seen: &str) -> E {
-        let what = format!("the {} is {seen}; a string or a number was expected", self.name);
-        self.frame.wrong(what)
+impl Scalar {
+    /// As an id. An empty text names no frame: senders that have no number yet leave it empty in all.
+    fn id(self) -> Result<Option<String>, String> {
+        match self {
+            Self::Null => Ok(None),
+            Self::Text(text) => Ok(Some(text).filter(|text| !text.is_empty())),
+            Self::Whole(whole) => Ok(Some(whole.to_string())),
+            Self::Number(number) if number.abs() < LARGEST_EXACT => Ok(Some(number.to_string())),
+            Self::Number(number) => {
+                Err(format!("the id_field is {number:e}, too large for a number; send a string"))
+            }
+        }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Extra<'_, '_> {
+struct Extra<'a> {
+    name: &'static str,
+    fault: &'a mut Option<DecodeError>,
+}
+
+impl Extra<'_> {
+    fn refuse<E: Error>(self, seen: &str) -> E {
+        let what = format!("the {} is {seen}; a string or a number was expected", self.name);
+        self.fault.get_or_insert(malformed(what));
+        E::custom("refused")
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Extra<'_> {
     type Value = Scalar;
     fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<Scalar, D::Error> {
         json.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Extra<'_, '_> {
+impl<'de> Visitor<'de> for Extra<'_> {
     type Value = Scalar;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -381,5 +388,43 @@ impl<'de> Visitor<'de> for Extra<'_, '_> {
 
     fn visit_map<A: MapAccess<'de>>(self, _: A) -> Result<Scalar, A::Error> {
         Err(self.refuse("an object"))
+    }
+}
+
+/// A document of which nothing but the id is wanted; none if it comes twice.
+pub(super) struct IdOnly<'a> {
+    pub(super) field: &'a str,
+    pub(super) id: &'a mut Option<String>,
+}
+
+impl<'de> DeserializeSeed<'de> for IdOnly<'_> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for IdOnly<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<(), A::Error> {
+        let mut seen = false;
+        while let Some(name) = fields.next_key::<String>()? {
+            if name != self.field {
+                fields.next_value::<IgnoredAny>()?;
+                continue;
+            }
+            *self.id = None;
+            if std::mem::replace(&mut seen, true) {
+                return Ok(());
+            }
+            let id = fields.next_value_seed(Extra { name: "id_field", fault: &mut None })?;
+            *self.id = id.id().ok().flatten();
+        }
+        Ok(())
     }
 }
