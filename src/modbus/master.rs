@@ -475,28 +475,34 @@ impl Master {
         }
         self.received.clear();
         self.is_spoilt = false;
-        if matches!(purpose, Purpose::Write(_)) {
-            let is_silent = outcome.is_err_and(|fault| fault.kind() != ModbusFault::Exception);
-            self.silent_writes = if is_silent { self.silent_writes.saturating_add(1) } else { 0 };
-            if self.silent_writes >= SILENT_WRITES {
-                self.owed = Owed::Round;
-            }
-        }
         match (purpose, outcome) {
-            (Purpose::Write(write), Ok(_)) => tell(Event::Written(write)),
-            (Purpose::Write(write), Err(fault)) if fault.kind() == ModbusFault::Exception => {
-                tell(Event::NotWritten { write, why: NotWritten::Refused(fault) });
-            }
-            (Purpose::Write(write), Err(fault)) if now >= write.expires_at => {
-                tell(Event::NotWritten { write, why: NotWritten::Expired(fault) });
-            }
-            (Purpose::Write(write), Err(_)) => {
-                self.writes.push_front(write);
-                // Those to others first, each unit's in order: who is dead holds up nobody else for long.
-                self.writes.make_contiguous().sort_by_key(|waiting| waiting.unit == write.unit);
-            }
+            (Purpose::Write(write), outcome) => self.wrote(now, write, outcome.err(), tell),
             (Purpose::Fetch, Ok(reply)) => self.store(now, reply),
             (Purpose::Fetch, Err(fault)) => self.failed(now, asked.unit, fault, tell),
+        }
+    }
+
+    fn wrote(&mut self, now: Micros, write: Write, fault: Option<Fault>, tell: &mut impl FnMut(Event<'_>)) {
+        let fault = match fault {
+            Some(fault) if fault.kind() != ModbusFault::Exception => fault,
+            answered => {
+                self.silent_writes = 0;
+                return tell(match answered {
+                    None => Event::Written(write),
+                    Some(fault) => Event::NotWritten { write, why: NotWritten::Refused(fault) },
+                });
+            }
+        };
+        if now >= write.expires_at {
+            tell(Event::NotWritten { write, why: NotWritten::Expired(fault) });
+        } else {
+            self.writes.push_front(write);
+        }
+        // Those to others first, each unit's in order: who is dead holds up nobody else for long.
+        self.writes.make_contiguous().sort_by_key(|waiting| waiting.unit == write.unit);
+        self.silent_writes = self.silent_writes.saturating_add(1);
+        if self.silent_writes >= SILENT_WRITES {
+            self.owed = Owed::Round;
         }
     }
 

@@ -486,10 +486,7 @@ fn a_unit_that_confirms_no_write_holds_up_neither_the_poll_nor_writes_to_others(
         let unit = [3, 2, 4, 3][n % 4];
         let write = coil(&bus, unit, 4);
         let Bus { master, told, .. } = &mut bus;
-        master
-            .write(Write { expires_at: write.expires_at + Duration::from_secs(1), ..write }, &mut |event| {
-                told.push(format!("{event:?}"))
-            });
+        master.write(write, &mut |event| told.push(format!("{event:?}")));
         bus.run(Duration::from_millis(250));
     }
     assert_eq!(bus.rounds, vec![ALL.to_vec(); bus.rounds.len()]);
