@@ -81,6 +81,7 @@ impl Ceiling {
             }
         }
         let segment = keeper::segment_bytes(config.outbox.max_bytes.get()).max(keeper::GROUP_BYTES);
+        let unpacked = if beside > 0 { segment * PROPERTIES_TIMES } else { 0 };
         Self {
             parts: vec![
                 ("program", PROGRAM_BYTES),
@@ -91,7 +92,7 @@ impl Ceiling {
                 ("workers", workers * ((largest + beside).min(payloads) + decoded)),
                 ("windows and states", origins),
                 // In memory, a group on its way to disk, and two segments on their way back.
-                ("outbox", config.outbox.memory_bytes.get() + 4 * segment),
+                ("outbox", config.outbox.memory_bytes.get() + 4 * segment + unpacked),
             ],
             unknown,
         }

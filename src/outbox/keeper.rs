@@ -25,6 +25,8 @@ use crate::flow::fail::{self, Point};
 pub const GROUP_BYTES: u64 = 256 * 1024;
 /// Records read back and not sent yet, below which the next segment is read.
 const READ_AHEAD: usize = 200;
+/// The same in bytes of memory; what one segment holds comes on top.
+const READ_AHEAD_BYTES: u64 = GROUP_BYTES;
 /// Looks at the clock that often: an entry is written at most so much later than it may be.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Half of what the backlog may save up (`Pace::BURST`).
@@ -240,7 +242,8 @@ impl<D: Disk> Keeper<D> {
     /// Reads the next segment of the backlog when the connection will want it.
     fn read_ahead(&mut self, now: Micros) {
         let queue = self.outbox.lock();
-        if !queue.is_up() || queue.closing || queue.stored().1 >= READ_AHEAD {
+        let enough = queue.stored().1 >= READ_AHEAD || queue.stored_bytes() >= READ_AHEAD_BYTES;
+        if !queue.is_up() || queue.closing || enough {
             return;
         }
         let next = self.log.segments().find(|segment| {

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use super::policy::{BACKLOG_TURN, Line, Pace, Throughput, Waiting};
 use super::record::Record;
 use super::{Entry, Outgoing, Settled, Token};
-use crate::base::{Micros, UnixMicros};
+use crate::base::{Back, Micros, UnixMicros};
 use crate::config;
 use crate::flow::Ticket;
 
@@ -74,6 +74,8 @@ struct Stored {
     token: Token,
     segment: u64,
     record: Record,
+    /// In memory.
+    bytes: u64,
     sent: Sent,
     refusals: Refusals,
 }
@@ -125,8 +127,11 @@ pub(super) struct Queue {
 
 /// Bytes that an entry counts for: its text and its own book-keeping.
 pub(super) fn size(entry: &Entry) -> u64 {
-    let back = entry.back.as_ref().map_or(0, |back| back.bytes());
-    (entry.topic.len() + entry.payload.len() + back + size_of::<Live>()) as u64
+    text_bytes(&entry.topic, &entry.payload, entry.back.as_deref()) + size_of::<Live>() as u64
+}
+
+fn text_bytes(topic: &str, payload: &[u8], back: Option<&Back>) -> u64 {
+    (topic.len() + payload.len() + back.map_or(0, Back::bytes)) as u64
 }
 
 impl Queue {
@@ -169,6 +174,12 @@ impl Queue {
     /// Records read back, and how many of them wait to be sent.
     pub(super) fn stored(&self) -> (usize, usize) {
         (self.stored.len(), self.stored.len() - self.stored_under_way)
+    }
+
+    /// Bytes of the records read back, but for those that the broker refuses: they hold up no other.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        let wanted = self.stored.iter().filter(|stored| stored.refusals.count == 0);
+        wanted.map(|stored| stored.bytes).sum()
     }
 
     /// Whether everything in memory has been acknowledged or written.
@@ -525,7 +536,8 @@ impl Queue {
                 self.suspects.push(token);
                 self.written_suspects.swap_remove(at).2
             });
-            self.stored.push_back(Stored { token, segment, record, sent: Sent::Never, refusals });
+            let bytes = text_bytes(&record.topic, &record.payload, record.back.as_deref());
+            self.stored.push_back(Stored { token, segment, record, bytes, sent: Sent::Never, refusals });
         }
     }
 

@@ -440,6 +440,23 @@ fn what_has_arrived_and_cannot_be_removed_is_neither_sent_again_nor_counted_as_d
 }
 
 #[test]
+fn no_more_of_the_backlog_is_in_memory_than_goes_out_soon_whatever_its_records_carry() {
+    let mut bench = Bench::new(1 << 26, 1 << 24, OutboxWhenFull::Block);
+    // 7 kB on disk, and 100 in memory.
+    let back = Arc::new(Back { user: vec![("k".into(), "v".into()); 1000], ..Back::default() });
+    for n in 0..100 {
+        let entry = entry(&bench.source, n, bench.clock.now());
+        bench.outbox.append(Entry { back: Some(back.clone()), ..entry });
+    }
+    bench.wait(SPILL_AFTER);
+    bench.outbox.connected(bench.clock.now());
+    bench.wait(Duration::from_secs(1));
+    let (read_back, _) = bench.outbox.lock().stored();
+    assert!((1..50).contains(&read_back), "{read_back} of 100");
+    assert_eq!(bench.drain(), (0..100).collect::<Vec<_>>());
+}
+
+#[test]
 fn with_a_disk_that_fails_the_oldest_in_memory_goes_and_is_counted() {
     let mut bench = Bench::new(1 << 20, 20_000, OutboxWhenFull::DropOldest);
     bench.disk.fail(Some(ErrorKind::StorageFull));
