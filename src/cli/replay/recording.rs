@@ -262,7 +262,12 @@ impl<'r> Lines<'r> {
         let Some(columns) = &self.columns else {
             let separator = separator(line);
             let cells = cells(line, separator).map_err(|message| self.wrong(message))?;
-            let is_header = cells.iter().any(|cell| matches!(value(cell, separator), Value::String(_)));
+            // `0017` is a name as well, but of a part and not of a column.
+            let is_title = |cell: &String| {
+                matches!(value(cell, separator), Value::String(_))
+                    && cell.bytes().any(|b| !b.is_ascii_digit())
+            };
+            let is_header = cells.iter().any(is_title);
             let names = if is_header { self.header(&cells)? } else { Vec::new() };
             self.columns = Some(Columns { separator, count: cells.len(), names });
             return if is_header { Ok(None) } else { self.csv(line) };
@@ -361,9 +366,10 @@ fn value(cell: &str, separator: char) -> Value {
         if digits.len() > 1 && digits.starts_with('0') && digits.as_bytes()[1].is_ascii_digit() {
             return None;
         }
-        // Whole numbers stay whole: an id of 17 digits must not be rounded.
-        if let Ok(whole) = text.parse::<i64>() {
-            return Some(whole.into());
+        // Whole numbers stay whole: an id of 17 digits must not be rounded, and one that no integer holds is a name.
+        if digits.bytes().all(|b| b.is_ascii_digit()) {
+            let small = text.parse::<i64>().map(Value::from);
+            return small.or_else(|_| text.parse::<u64>().map(Value::from)).ok();
         }
         // `inf` and names that Rust takes for numbers are text here; JSON knows neither.
         let plain = text.bytes().all(|b| b.is_ascii_digit() || b"+-.eE".contains(&b));
@@ -403,6 +409,16 @@ mod tests {
     #[test]
     fn a_csv_without_a_header_becomes_arrays() {
         assert_eq!(played("a.csv", b"1,2.5\n3,4\n", false).unwrap(), ["[1,2.5]", "[3,4]"]);
+    }
+
+    #[test]
+    fn serial_numbers_keep_every_digit() {
+        let cells = "a,b,c,d,e\n18446744073709551615,18446744073709551616,-9223372036854775809,0017,+49";
+        let sent = r#"{"a":18446744073709551615,"b":"18446744073709551616","c":"-9223372036854775809","d":"0017","e":49}"#;
+        assert_eq!(played("a.csv", cells.as_bytes(), false).unwrap(), [sent]);
+        // They are no header either: the first part would be missing.
+        let parts = played("a.csv", b"0017,1.5\n0018,2\n", false).unwrap();
+        assert_eq!(parts, [r#"["0017",1.5]"#, r#"["0018",2]"#]);
     }
 
     #[test]

@@ -31,8 +31,7 @@ fn circles(pipelines: &[Option<Pipeline>], device: &str) -> Vec<(usize, String)>
     };
     let mut found = Vec::new();
     for (nth, &(index, pipeline)) in pipelines.iter().enumerate() {
-        for word in ["availability", "stats"] {
-            let own = format!("lineside/{device}/{word}");
+        for own in about_itself(device) {
             if let Some(topic) = source(pipeline)
                 && topic::meet(&own, &topic)
             {
@@ -66,6 +65,11 @@ fn circles(pipelines: &[Option<Pipeline>], device: &str) -> Vec<(usize, String)>
         }
     }
     found
+}
+
+/// Topics on which a device speaks of itself.
+fn about_itself(device: &str) -> [String; 2] {
+    ["availability", "stats"].map(|word| format!("lineside/{device}/{word}"))
 }
 
 impl Rules<'_, '_> {
@@ -350,11 +354,17 @@ impl Rules<'_, '_> {
                     faults.retain(|fault| !fault.contains("no level of the source"));
                 }
             }
-            if let (Some((source, source_at)), Some(device), Some(pipeline), true) =
-                (source, device, pipeline, faults.is_empty())
+            let ours = device
+                .zip(pipeline)
+                .filter(|_| faults.is_empty())
+                .map(|(device, pipeline)| text.replace("{device}", device).replace("{pipeline}", pipeline));
+            if let (Some(ours), Some(device)) = (&ours, device)
+                && about_itself(device).contains(ours)
             {
-                let ours = text.replace("{device}", device).replace("{pipeline}", pipeline);
-                if topic::meet(&ours, source) {
+                faults.push(format!("on {ours} this device speaks of itself; choose another topic"));
+            }
+            if let (Some((source, source_at)), Some(ours)) = (source, &ours) {
+                if topic::meet(ours, source) {
                     // One complaint is enough where `error_topic` only follows `topic`.
                     let at = field.at().unwrap_or(source_at);
                     let message = format!(
@@ -566,6 +576,8 @@ mod tests {
             ),
             ("", TOPIC, IMAGE, "error_topic = \"x/+\"", "15:15", "wildcards"),
             ("", TOPIC, IMAGE, "topic = \"cam/{device}/frame\"", "15:9", "come back as frames"),
+            ("", TOPIC, IMAGE, "topic = \"lineside/{device}/stats\"", "15:9", "speaks of itself"),
+            ("", TOPIC, IMAGE, "error_topic = \"lineside/d/availability\"", "15:15", "speaks of itself"),
             (
                 "",
                 "topic = \"lineside/#\"",
