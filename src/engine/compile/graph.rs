@@ -85,7 +85,7 @@ pub(super) fn is_quantised(proto: &ModelProto) -> bool {
     if let Some(graph) = &proto.graph {
         for_each_graph(graph, &mut |graph| {
             found |= graph.node.iter().any(|node| {
-                node.op_type.contains("QuantizeLinear")
+                node.op_type.contains("Quantize")
                     || node.op_type.starts_with("QLinear")
                     || node.op_type == "QGemm"
                     || node.op_type.ends_with("Integer")

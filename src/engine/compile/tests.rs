@@ -66,6 +66,15 @@ fn whatever_shape_an_input_has_the_folder_that_comes_out_opens() {
 }
 
 #[test]
+fn a_quotient_of_numbers_below_all_digits_is_left_undecided() {
+    // What skl2onnx makes ones of, in its export of PowerTransformer(method="box-cox").
+    let sample = Sample::default().input("x", DataType::F32, &[1, 40]).node("Div", &["x", "x"], &["y"], &[]);
+    let (_place, order) = ordered(&sample.output("y"));
+    let compiled = compile(&order).unwrap();
+    assert!(compiled.opinions[0].undecided > 0, "{:?}", compiled.opinions);
+}
+
+#[test]
 fn the_same_file_gives_the_same_bytes_and_a_persons_words_stay() {
     let (_place, order) = ordered(&sample::relu_layer());
     let files = |folder: &Path| {

@@ -1,6 +1,6 @@
 //! onnxruntime's own quantised operators (`com.microsoft`, version 1), as its QOperator quantiser writes
-//! them: QLinearAdd, QLinearMul, QLinearSigmoid, QLinearLeakyRelu, QLinearConcat,
-//! QLinearGlobalAveragePool and QGemm.
+//! them: QLinearAdd, QLinearMul, QLinearSigmoid, QLinearLeakyRelu, QLinearConcat, QLinearAveragePool,
+//! QLinearGlobalAveragePool, QLinearSoftmax and QGemm; and the list of all of that domain.
 //!
 //! Source: onnxruntime, docs/ContribOperators.md. Bytes become numbers, x = (q − zero) · scale; the operator
 //! is computed in f64; its answer becomes bytes once, saturate(round_half_even(y ÷ scale) + zero).
@@ -10,21 +10,26 @@
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_ndarray::ArrayD;
 
-use super::Builder;
 use super::literal::{Built, Inputs, Literal, wrap};
+use super::patches::Windows;
 use super::quantized::range;
 use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
+use super::{Builder, quantized_lstm};
 
 /// Every one of them.
 pub(super) const OPERATORS: &[(&str, Builder)] = &[
+    ("DynamicQuantizeLSTM", quantized_lstm::dynamic_lstm),
     ("QGemm", gemm),
     ("QLinearAdd", add),
+    ("QLinearAveragePool", average_pool),
     ("QLinearConcat", concat),
     ("QLinearGlobalAveragePool", global_average_pool),
     ("QLinearLeakyRelu", leaky_relu),
     ("QLinearMul", mul),
     ("QLinearSigmoid", sigmoid),
+    ("QLinearSoftmax", softmax),
 ];
 
 /// Whether the operator is one of these, which the standard's own domain lacks.
@@ -206,6 +211,75 @@ impl Literal for GlobalAveragePool {
         };
         let means: Vec<f64> = (0..shape[0] * channels).map(mean).collect();
         quantised(inputs, 3, x, &shape, &means)
+    }
+}
+
+/// X, X_scale, X_zero, Y_scale, Y_zero: the mean of each window.
+#[derive(Debug)]
+struct AveragePool {
+    windows: Windows,
+    count_include_pad: bool,
+}
+
+fn average_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let flag = |name: &str| -> TractResult<bool> { Ok(node.get_attr_opt::<i64>(name)?.unwrap_or(0) != 0) };
+    ensure!(!flag("channels_last")?, "channels_last is not supported; export with the channels in front");
+    let count_include_pad = flag("count_include_pad")?;
+    wrap(context, node, AveragePool { windows: Windows::of(node)?, count_include_pad })
+}
+
+impl Literal for AveragePool {
+    fn name(&self) -> &'static str {
+        "QLinearAveragePool"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let numbers = ArrayD::from_shape_vec(x.shape(), reals(inputs, 0)?)?;
+        let count = |inside: usize| if self.count_include_pad { self.windows.taps() } else { inside.max(1) };
+        let means = self
+            .windows
+            .pooled(&numbers, |inside| inside.iter().sum::<f64>() / count(inside.len()) as f64)?;
+        let values: Vec<f64> = means.iter().copied().collect();
+        quantised(inputs, 3, x, means.shape(), &values)
+    }
+}
+
+/// X, X_scale, X_zero, Y_scale, Y_zero. Below operator set 13 a row is all that lies from the axis on.
+#[derive(Debug)]
+struct Softmax {
+    axis: i64,
+    and_behind: bool,
+}
+
+fn softmax(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let and_behind = node.get_attr_opt::<i64>("opset")?.context("the operator set is wanted")? < 13;
+    let axis = node.get_attr_opt("axis")?.unwrap_or(if and_behind { 1 } else { -1 });
+    wrap(context, node, Softmax { axis, and_behind })
+}
+
+impl Literal for Softmax {
+    fn name(&self) -> &'static str {
+        "QLinearSoftmax"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let at = axis(self.axis, x.rank())?;
+        let (before, length, behind) = match self.and_behind {
+            true => (x.shape()[..at].iter().product(), x.shape()[at..].iter().product(), 1),
+            false => around(x.shape(), at),
+        };
+        let mut values = reals(inputs, 0)?;
+        for (outer, inner) in (0..before).flat_map(|outer| (0..behind).map(move |inner| (outer, inner))) {
+            let places: Vec<usize> =
+                (0..length).map(|along| (outer * length + along) * behind + inner).collect();
+            let largest = places.iter().map(|place| values[*place]).fold(f64::NEG_INFINITY, f64::max);
+            let powers: Vec<f64> = places.iter().map(|place| (values[*place] - largest).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            places.iter().zip(powers).for_each(|(place, power)| values[*place] = power / sum);
+        }
+        quantised(inputs, 3, x, x.shape(), &values)
     }
 }
 

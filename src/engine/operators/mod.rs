@@ -20,6 +20,7 @@ pub(super) mod contributed;
 mod einsum;
 mod elementwise;
 mod gemm;
+mod hardmax;
 mod lengths;
 mod linear_attention;
 mod literal;
@@ -30,6 +31,7 @@ mod moved;
 mod patches;
 mod quantized;
 mod quantized_conv;
+mod quantized_lstm;
 mod recurrent;
 mod reduce;
 pub(super) mod requantized;
@@ -57,7 +59,9 @@ type Builder = fn(&ParsingContext<'_>, &NodeProto) -> Built;
 
 /// Every operator of ours in the standard's own domain.
 const OURS: &[(&str, Builder)] = &[
+    ("Acosh", wider::function),
     ("AffineGrid", sampled::affine_grid),
+    ("Asinh", wider::function),
     ("Attention", attention::attention),
     ("AveragePool", single::stock),
     ("BitCast", bits::bit_cast),
@@ -86,6 +90,7 @@ const OURS: &[(&str, Builder)] = &[
     ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
     ("HannWindow", windows::hann),
+    ("Hardmax", hardmax::hardmax),
     ("HardSwish", wider::function),
     ("If", branch::branch),
     ("InstanceNormalization", single::stock),

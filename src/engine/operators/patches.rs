@@ -13,9 +13,9 @@ use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::stock;
 use super::values::{array, coordinates, floats, from_array, from_floats, ints};
 
+/// Where a kernel comes to lie.
 #[derive(Debug)]
-struct LpPool {
-    p: i32,
+pub(super) struct Windows {
     kernel: Vec<usize>,
     strides: Vec<usize>,
     dilations: Vec<usize>,
@@ -31,27 +31,15 @@ enum Pads {
     Same { lower: bool },
 }
 
+#[derive(Debug)]
+struct LpPool {
+    p: i32,
+    windows: Windows,
+}
+
 pub(super) fn lp_pool(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let kernel: Vec<usize> = node.get_attr_vec("kernel_shape")?;
-    let of_axes = |name| -> TractResult<Vec<usize>> {
-        Ok(node.get_attr_opt_vec(name)?.unwrap_or_else(|| vec![1; kernel.len()]))
-    };
-    let pads = match node.get_attr_opt::<&str>("auto_pad")?.unwrap_or("NOTSET") {
-        "SAME_UPPER" => Pads::Same { lower: false },
-        "SAME_LOWER" => Pads::Same { lower: true },
-        "VALID" => Pads::Explicit(vec![0; 2 * kernel.len()]),
-        _ => Pads::Explicit(node.get_attr_opt_vec("pads")?.unwrap_or_else(|| vec![0; 2 * kernel.len()])),
-    };
-    let pool = LpPool {
-        p: node.get_attr_opt("p")?.unwrap_or(2),
-        strides: of_axes("strides")?,
-        dilations: of_axes("dilations")?,
-        ceil: node.get_attr_opt::<i64>("ceil_mode")?.unwrap_or(0) != 0,
-        pads,
-        kernel,
-    };
-    ensure!(pool.strides.iter().chain(&pool.dilations).all(|step| *step > 0), "a step of 0");
-    wrap(context, node, pool)
+    let p = node.get_attr_opt("p")?.unwrap_or(2);
+    wrap(context, node, LpPool { p, windows: Windows::of(node)? })
 }
 
 /// tract's, with `auto_pad` told in pads where it fails: a kernel as long as its stride has none.
@@ -103,7 +91,34 @@ pub(super) fn conv_transpose(context: &ParsingContext<'_>, node: &NodeProto) -> 
     stock(context, &told)
 }
 
-impl LpPool {
+impl Windows {
+    pub(super) fn of(node: &NodeProto) -> TractResult<Self> {
+        let kernel: Vec<usize> = node.get_attr_vec("kernel_shape")?;
+        let of_axes = |name| -> TractResult<Vec<usize>> {
+            Ok(node.get_attr_opt_vec(name)?.unwrap_or_else(|| vec![1; kernel.len()]))
+        };
+        let pads = match node.get_attr_opt::<&str>("auto_pad")?.unwrap_or("NOTSET") {
+            "SAME_UPPER" => Pads::Same { lower: false },
+            "SAME_LOWER" => Pads::Same { lower: true },
+            "VALID" => Pads::Explicit(vec![0; 2 * kernel.len()]),
+            _ => Pads::Explicit(node.get_attr_opt_vec("pads")?.unwrap_or_else(|| vec![0; 2 * kernel.len()])),
+        };
+        let windows = Self {
+            strides: of_axes("strides")?,
+            dilations: of_axes("dilations")?,
+            ceil: node.get_attr_opt::<i64>("ceil_mode")?.unwrap_or(0) != 0,
+            pads,
+            kernel,
+        };
+        ensure!(windows.strides.iter().chain(&windows.dilations).all(|step| *step > 0), "a step of 0");
+        Ok(windows)
+    }
+
+    /// Elements of a kernel.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel.iter().product()
+    }
+
     /// Number of outputs and pad in front along one axis.
     fn axis(&self, i: usize, length: usize) -> TractResult<(usize, usize)> {
         let span = (self.kernel[i] - 1) * self.dilations[i] + 1;
@@ -127,15 +142,9 @@ impl LpPool {
             }
         })
     }
-}
 
-impl Literal for LpPool {
-    fn name(&self) -> &'static str {
-        "LpPool"
-    }
-
-    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
-        let x = array(inputs.need(0)?)?;
+    /// What `of` makes of the elements of each window that lie inside.
+    pub(super) fn pooled(&self, x: &ArrayD<f64>, of: impl Fn(&[f64]) -> f64) -> TractResult<ArrayD<f64>> {
         ensure!(x.ndim() == self.kernel.len() + 2, "shape {:?} for a kernel {:?}", x.shape(), self.kernel);
         let spatial = &x.shape()[2..];
         let axes: Vec<(usize, usize)> = spatial
@@ -146,22 +155,34 @@ impl Literal for LpPool {
         let shape: Vec<usize> =
             x.shape()[..2].iter().copied().chain(axes.iter().map(|(count, _)| *count)).collect();
         let taps: Vec<Vec<usize>> = coordinates(&self.kernel).collect();
-        let pooled = ArrayD::from_shape_fn(IxDyn(&shape), |at| {
+        let mut inside = Vec::with_capacity(taps.len());
+        Ok(ArrayD::from_shape_fn(IxDyn(&shape), |at| {
             let mut from = vec![at[0], at[1]];
-            let powers = taps.iter().map(|tap| {
+            inside.clear();
+            inside.extend(taps.iter().filter_map(|tap| {
                 from.truncate(2);
                 for (i, tap) in tap.iter().enumerate() {
                     let place = at[i + 2] * self.strides[i] + tap * self.dilations[i];
-                    match place.checked_sub(axes[i].1).filter(|place| *place < spatial[i]) {
-                        Some(place) => from.push(place),
-                        None => return 0.0,
-                    }
+                    from.push(place.checked_sub(axes[i].1).filter(|place| *place < spatial[i])?);
                 }
-                x[&*from].abs().powi(self.p)
-            });
-            powers.sum::<f64>().powf(1.0 / f64::from(self.p))
-        });
-        Ok(vec![from_array(inputs.need(0)?.datum_type(), &pooled)?])
+                Some(x[&*from])
+            }));
+            of(&inside)
+        }))
+    }
+}
+
+impl Literal for LpPool {
+    fn name(&self) -> &'static str {
+        "LpPool"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let pooled = self.windows.pooled(&array(x)?, |inside| {
+            inside.iter().map(|x| x.abs().powi(self.p)).sum::<f64>().powf(1.0 / f64::from(self.p))
+        })?;
+        Ok(vec![from_array(x.datum_type(), &pooled)?])
     }
 }
 

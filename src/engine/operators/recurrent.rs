@@ -17,7 +17,7 @@ use super::stock;
 use super::values::{array, from_array, ints};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Kind {
+pub(super) enum Kind {
     Rnn,
     Gru { linear_before_reset: bool },
     Lstm { input_forget: bool },
@@ -30,12 +30,14 @@ enum Direction {
 }
 
 #[derive(Debug)]
-struct Recurrent {
+pub(super) struct Recurrent {
     name: &'static str,
     kind: Kind,
     directions: Vec<Direction>,
     /// f, g, h of each direction, in order.
     activations: Vec<Activation>,
+    /// Whether these are the standard's own.
+    as_usual: bool,
     clip: Option<f64>,
     batch_first: bool,
 }
@@ -49,18 +51,21 @@ pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     recurrent(context, node, "GRU", Kind::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
 }
 
+/// The usual activations of an LSTM.
+pub(super) const LSTM: &[&str] = &["Sigmoid", "Tanh", "Tanh"];
+
 pub(super) fn lstm(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let input_forget = node.get_attr_opt::<i64>("input_forget")?.unwrap_or(0) != 0;
-    recurrent(context, node, "LSTM", Kind::Lstm { input_forget }, &["Sigmoid", "Tanh", "Tanh"])
+    recurrent(context, node, "LSTM", Kind::Lstm { input_forget }, LSTM)
 }
 
-fn recurrent(
-    context: &ParsingContext<'_>,
+/// As the node says it.
+pub(super) fn parsed(
     node: &NodeProto,
     name: &'static str,
     kind: Kind,
     usual: &[&str],
-) -> Built {
+) -> TractResult<Recurrent> {
     let directions = match node.get_attr_opt::<&str>("direction")?.unwrap_or("forward") {
         "forward" => vec![Direction::Forward],
         "reverse" => vec![Direction::Reverse],
@@ -73,9 +78,6 @@ fn recurrent(
     let named = named.unwrap_or_else(|| usual.clone());
     ensure!(named.len() == usual.len(), "{} activations where there are {}", named.len(), usual.len());
     let as_usual = named.iter().zip(&usual).all(|(name, usual)| name.eq_ignore_ascii_case(usual));
-    let lengths = node.input.get(4).is_some_and(|name| !name.is_empty());
-    let coupled = kind == (Kind::Lstm { input_forget: true });
-    let plain = as_usual && clip.is_none() && !lengths && !coupled && directions != [Direction::Reverse];
     let alphas = node.get_attr_opt_vec::<f32>("activation_alpha")?.unwrap_or_default();
     let betas = node.get_attr_opt_vec::<f32>("activation_beta")?.unwrap_or_default();
     // Each function that has a parameter takes the next one of the list.
@@ -85,8 +87,21 @@ fn recurrent(
         .map(|name| Activation::named(name, &mut || alphas.next(), &mut || betas.next()))
         .collect::<TractResult<_>>()?;
     let batch_first = node.get_attr_opt::<i64>("layout")?.unwrap_or(0) != 0;
-    let ours = Recurrent { name, kind, directions, activations, clip, batch_first };
-    if !plain {
+    Ok(Recurrent { name, kind, directions, activations, as_usual, clip, batch_first })
+}
+
+fn recurrent(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    name: &'static str,
+    kind: Kind,
+    usual: &[&str],
+) -> Built {
+    let ours = parsed(node, name, kind, usual)?;
+    let lengths = node.input.get(4).is_some_and(|name| !name.is_empty());
+    let coupled = kind == (Kind::Lstm { input_forget: true });
+    let reverse = ours.directions == [Direction::Reverse];
+    if !ours.as_usual || ours.clip.is_some() || lengths || coupled || reverse {
         return wrap(context, node, ours);
     }
     let begins = |position: usize| node.input.get(position).is_some_and(|name| !name.is_empty());
@@ -251,17 +266,15 @@ impl Cell<'_> {
     }
 }
 
-impl Literal for Recurrent {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
-        let three = |tensor: &Tensor| -> TractResult<Array3<f64>> {
-            Ok(array(tensor)?.into_dimensionality::<Ix3>()?)
-        };
-        let mut x = three(inputs.need(0)?)?;
-        let (w, r) = (three(inputs.need(1)?)?, three(inputs.need(2)?)?);
+impl Recurrent {
+    /// What the operator gives for a series, its weights in the standard's layout; `heard` is what the recurrence
+    /// is told of the hidden states of all sequences.
+    pub(super) fn run(
+        &self,
+        inputs: &Inputs<'_>,
+        [mut x, w, r]: [Array3<f64>; 3],
+        heard: fn(Array2<f64>) -> Array2<f64>,
+    ) -> TractResult<Vec<Tensor>> {
         if self.batch_first {
             x.swap_axes(0, 1);
         }
@@ -272,13 +285,17 @@ impl Literal for Recurrent {
         let two = |position| -> TractResult<Option<Array2<f64>>> {
             inputs.get(position).map(|tensor| Ok(array(tensor)?.into_dimensionality::<Ix2>()?)).transpose()
         };
+        let is_lstm = matches!(self.kind, Kind::Lstm { .. });
         let b = two(3)?;
-        let p = if self.name == "LSTM" { two(7)? } else { None };
+        let p = if is_lstm { two(7)? } else { None };
         let lengths = match inputs.get(4) {
             Some(lengths) => ints(lengths)?,
             None => vec![i64::try_from(times)?; batch],
         };
         ensure!(lengths.len() == batch, "{} lengths for a batch of {batch}", lengths.len());
+        let lengths = lengths.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>()?;
+        let longest = lengths.iter().copied().max().unwrap_or_default();
+        ensure!(longest <= times, "a length of {longest} beyond {times}");
         let initial = |position: usize| -> TractResult<Array3<f64>> {
             let Some(state) = inputs.get(position) else {
                 return Ok(Array3::zeros((directions, batch, hidden)));
@@ -295,8 +312,7 @@ impl Literal for Recurrent {
             Ok(state)
         };
         let mut h = initial(5)?;
-        let mut c =
-            if self.name == "LSTM" { initial(6)? } else { Array3::zeros((directions, batch, hidden)) };
+        let mut c = if is_lstm { initial(6)? } else { Array3::zeros((directions, batch, hidden)) };
         let mut y = Array4::<f64>::zeros((times, directions, batch, hidden));
         let functions = self.activations.len() / directions;
         for (direction, order) in self.directions.iter().enumerate() {
@@ -316,19 +332,18 @@ impl Literal for Recurrent {
             };
             ensure!(rows == cell.gates() * hidden, "R of shape {:?}", r.dim());
             ensure!(cell.b.is_none_or(|b| b.len() == 2 * rows), "B of another length");
-            for (sequence, length) in lengths.iter().enumerate() {
+            for step in 0..longest {
+                let told = heard(h.index_axis(Axis(0), direction).to_owned());
                 // Behind the end of a sequence Y is 0 and the state stays.
-                let length = usize::try_from(*length)?;
-                ensure!(length <= times, "a length of {length} beyond {times}");
-                let mut state = h.slice(s![direction, sequence, ..]).to_owned();
-                let mut inner = c.slice(s![direction, sequence, ..]).to_owned();
-                for step in 0..length {
+                for (sequence, length) in lengths.iter().enumerate().filter(|(_, length)| step < **length) {
                     let time = if *order == Direction::Reverse { length - 1 - step } else { step };
-                    (state, inner) = cell.step(x.slice(s![time, sequence, ..]), &state, &inner);
+                    let before = c.slice(s![direction, sequence, ..]).to_owned();
+                    let told = told.index_axis(Axis(0), sequence).to_owned();
+                    let (state, inner) = cell.step(x.slice(s![time, sequence, ..]), &told, &before);
                     y.slice_mut(s![time, direction, sequence, ..]).assign(&state);
+                    h.slice_mut(s![direction, sequence, ..]).assign(&state);
+                    c.slice_mut(s![direction, sequence, ..]).assign(&inner);
                 }
-                h.slice_mut(s![direction, sequence, ..]).assign(&state);
-                c.slice_mut(s![direction, sequence, ..]).assign(&inner);
             }
         }
         let datum_type = inputs.need(0)?.datum_type();
@@ -339,9 +354,24 @@ impl Literal for Recurrent {
         }
         let mut outputs =
             vec![from_array(datum_type, &y.into_dyn())?, from_array(datum_type, &h.into_dyn())?];
-        if self.name == "LSTM" {
+        if is_lstm {
             outputs.push(from_array(datum_type, &c.into_dyn())?);
         }
         Ok(outputs)
+    }
+}
+
+pub(super) fn three(tensor: &Tensor) -> TractResult<Array3<f64>> {
+    Ok(array(tensor)?.into_dimensionality::<Ix3>()?)
+}
+
+impl Literal for Recurrent {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let all = [three(inputs.need(0)?)?, three(inputs.need(1)?)?, three(inputs.need(2)?)?];
+        self.run(inputs, all, |h| h)
     }
 }

@@ -1,7 +1,8 @@
 //! Element types that tract's own operators lack (0.23.9): Sigmoid, LeakyRelu, HardSwish, Round, IsNaN and
 //! IsInf of f64, Equal of bools, Pow of i64; and TopK as it was below opset 10, with `k` an attribute.
 //!
-//! Source: ONNX, Operators.md. tract refuses these when they run.
+//! Source: ONNX, Operators.md. tract refuses these when they run. Asinh and Acosh, which double their number on
+//! the way and come to infinity near the end of its type.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -26,10 +27,27 @@ pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         "Sigmoid" => ("Sigmoid", |x, _| 1.0 / (1.0 + (-x).exp())),
         "LeakyRelu" => ("LeakyRelu", |x, alpha| if x < 0.0 { alpha * x } else { x }),
         "HardSwish" => ("HardSwish", |x, _| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+        "Asinh" => ("Asinh", |x, _| if x.abs() < DOUBLED { x.asinh() } else { logarithm(x).copysign(x) }),
+        "Acosh" => ("Acosh", |x, _| if x < DOUBLED { x.acosh() } else { logarithm(x) }),
         "Round" => ("Round", |x, _| x.round_ties_even()),
         other => bail!("{other} is none of these"),
     };
-    choose(context, node, Function { name, of, alpha }, is_double)
+    let function = Function { name, of, alpha };
+    match name {
+        "Asinh" | "Acosh" => choose(context, node, function, is_wide),
+        _ => choose(context, node, function, is_double),
+    }
+}
+
+/// From here on the area functions are ln |2x|, to more digits than a number has.
+const DOUBLED: f64 = 1e30;
+
+fn logarithm(x: f64) -> f64 {
+    x.abs().ln() + std::f64::consts::LN_2
+}
+
+fn is_wide(inputs: &[Option<&TypedFact>]) -> bool {
+    inputs[0].is_some_and(|fact| matches!(fact.datum_type, DatumType::F32 | DatumType::F64))
 }
 
 fn is_double(inputs: &[Option<&TypedFact>]) -> bool {
@@ -185,7 +203,9 @@ impl Literal for TopK {
             for inner in 0..behind {
                 let value = |along: usize| values[(outer * length + along) * behind + inner];
                 let mut order: Vec<usize> = (0..length).collect();
-                order.sort_by(|a, b| value(*b).total_cmp(&value(*a)));
+                // NaN is the largest, as where tract's operator runs (`passes::not_a_number`).
+                let up = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+                order.sort_by(|a, b| up(value(*b), value(*a)));
                 for (rank, along) in order.into_iter().take(self.k).enumerate() {
                     let to = (outer * self.k + rank) * behind + inner;
                     (largest[to], places[to]) = (value(along), along as i64);
@@ -252,6 +272,30 @@ mod tests {
             sample.node("TopK", &["x"], &["y", "i"], &[Attribute::Int("k", 2)]).model().session();
         let answer = session.run(&[&Tensor::f32(&[1, 4], vec![1.0, 7.0, -2.0, 7.0])]).unwrap();
         assert_eq!(answer, [Tensor::f32(&[1, 2], vec![7.0, 7.0]), whole(&[1, 2], &[1, 3])]);
+        let answer = session.run(&[&Tensor::f32(&[1, 4], vec![-0.0, 0.0, -f32::NAN, f32::NAN])]).unwrap();
+        assert_eq!(answer[1], whole(&[1, 2], &[2, 3]), "NaN is the largest, whatever its sign");
+    }
+
+    #[test]
+    fn area_functions_reach_to_the_end_of_their_type() {
+        for (operator, x, right) in [
+            (
+                "Asinh",
+                [f32::MAX, -3e38, 0.5, f32::INFINITY],
+                [89.415_99, -89.289_99, 0.481_211_84, f32::INFINITY],
+            ),
+            (
+                "Acosh",
+                [f32::MAX, 3e38, 2.0, f32::INFINITY],
+                [89.415_99, 89.289_99, 1.316_957_9, f32::INFINITY],
+            ),
+        ] {
+            let sample = Sample::default().input("x", DataType::F32, &[4]).output("y");
+            let model = sample.node(operator, &["x"], &["y"], &[]).model();
+            let answer = model.session().run(&[&Tensor::f32(&[4], x.to_vec())]).unwrap();
+            let answer = answer[0].as_f32().unwrap();
+            assert!(answer.iter().zip(right).all(|(a, b)| *a == b || (a - b).abs() < 1e-5), "{answer:?}");
+        }
     }
 
     #[test]

@@ -12,8 +12,10 @@
 use std::sync::Arc;
 
 use tract_core::internal::*;
-use tract_core::ndarray::{ArrayD, Axis, Dimension};
+use tract_core::ndarray::{ArrayD, Axis, Dimension, indices};
+use tract_core::ops::array::Topk;
 use tract_core::ops::binary::{BinMiniOp, OptBinByScalar, OptBinChain, OptBinUnicast, TypedBinOp};
+use tract_core::ops::cnn::{MaxPool, OptMaxPool, PoolSpec};
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::gru_cell::GruEpilogue;
 use tract_core::ops::gru_seq::GruSeq;
@@ -65,12 +67,37 @@ enum Rule {
     /// Everything along these axes is NaN; so it is where their largest is not finite.
     Along(TVec<usize>),
     Reduced(Reduce),
+    /// A window with NaN in it is NaN.
+    Pooled(PoolSpec),
+    /// NaN is larger than every number, as in NumPy's and onnxruntime's order.
+    Ordered(Topk),
+    /// Computed anew in f64, where tract's kernel overflows or clamps as well.
+    Anew(Product),
     Lstm(usize),
     Gru(usize),
     Sequence {
         backwards: bool,
     },
 }
+
+/// x times a function of it that ends at 0 and 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Product {
+    HardSwish,
+    Silu,
+}
+
+impl Product {
+    fn of(self, x: f64) -> f64 {
+        match self {
+            Self::HardSwish => x * (x / 6.0 + 0.5).clamp(0.0, 1.0),
+            Self::Silu => x * (1.0 / (1.0 + (-x).exp())),
+        }
+    }
+}
+
+/// Six times as much is still a number.
+const MODERATE: f32 = 5e37;
 
 impl Rule {
     fn of(op: &dyn TypedOp) -> Option<Self> {
@@ -82,13 +109,15 @@ impl Rule {
         }
         if let Some(op) = op.downcast_ref::<ElementWiseOp>() {
             let op = &*op.0;
+            if op.is::<HardSwish>() || op.is::<Silu>() {
+                let hard = op.is::<HardSwish>();
+                return Some(Self::Anew(if hard { Product::HardSwish } else { Product::Silu }));
+            }
             let clamps = op.is::<Sigmoid>()
                 || op.is::<Tanh>()
                 || op.is::<Erf>()
                 || op.is::<Exp>()
                 || op.is::<Ln>()
-                || op.is::<Silu>()
-                || op.is::<HardSwish>()
                 || op.is::<GeluExact>()
                 || op.is::<GeluApproximate>();
             return clamps.then_some(Self::Spread);
@@ -100,6 +129,13 @@ impl Rule {
             use Reducer::{ArgMax, ArgMin};
             let compares = matches!(op.reducer, Reducer::Max | Reducer::Min | ArgMax(_) | ArgMin(_));
             return compares.then(|| Self::Reduced(op.clone()));
+        }
+        let pool = op.downcast_ref::<OptMaxPool>().map(|op| &op.pool_spec);
+        if let Some(pool) = pool.or_else(|| op.downcast_ref::<MaxPool>().map(|op| &op.pool_spec)) {
+            return Some(Self::Pooled(pool.clone()));
+        }
+        if let Some(op) = op.downcast_ref::<Topk>() {
+            return Some(Self::Ordered(op.clone()));
         }
         if let Some(op) = op.downcast_ref::<Softmax>() {
             return Some(Self::Along(op.axes.clone()));
@@ -129,12 +165,22 @@ impl Watched {
             Rule::Sequence { .. } => vec![&inputs[0], &inputs[inputs.len() - 1]],
             _ => inputs.iter().collect(),
         };
-        if looked_at.into_iter().all(|input| is_finite(input)) {
+        let most = if matches!(self.rule, Rule::Anew(_)) { MODERATE } else { f32::INFINITY };
+        if looked_at.into_iter().all(|input| is_below(input, most)) {
             return run(inputs);
         }
         match &self.rule {
             Rule::Chain => self.step_by_step(inputs),
             Rule::Reduced(reduce) => Ok(tvec!(reduced(reduce, &inputs[0])?.into_tvalue())),
+            Rule::Ordered(top) => ordered(top, &inputs[0], &inputs[1]),
+            Rule::Anew(product) => {
+                let anew = numbers(&inputs[0])?.mapv(|x| product.of(x)).into_tensor();
+                Ok(tvec!(anew.cast_to_dt(inputs[0].datum_type())?.into_owned().into_tvalue()))
+            }
+            Rule::Pooled(pool) => {
+                let held = inputs.clone();
+                pooled(pool, &held[0], run(inputs)?)
+            }
             _ => {
                 // Held, so that the operator does not write over them.
                 let held = inputs.clone();
@@ -230,7 +276,7 @@ impl Rule {
                     }
                 }
             }
-            Self::Chain | Self::Reduced(_) => {}
+            Self::Chain | Self::Reduced(_) | Self::Pooled(_) | Self::Ordered(_) | Self::Anew(_) => {}
         }
         Ok(places)
     }
@@ -270,6 +316,78 @@ fn reduced(reduce: &Reduce, input: &Tensor) -> TractResult<Tensor> {
     Ok(values.into_tensor().cast_to_dt(datum_type)?.into_owned())
 }
 
+/// The largest of each window, and its place, where something is not finite; of a window without a number
+/// what `stock` has.
+fn pooled(pool: &PoolSpec, input: &Tensor, stock: TVec<TValue>) -> TractResult<TVec<TValue>> {
+    let lengths: TVec<TDim> = input.shape().iter().map(|length| length.to_dim()).collect();
+    let geometry = pool.compute_geo(&lengths)?;
+    let geometry = geometry.to_concrete(input.shape())?;
+    let (from, to, patch) = (&geometry.input_shape, &geometry.output_shape, &geometry.patch);
+    let spec = &patch.spec;
+    let values: Vec<f64> = numbers(input)?.into_iter().collect();
+    let mut answers: Vec<ArrayD<f64>> =
+        stock.iter().map(|tensor| numbers(tensor)).collect::<TractResult<_>>()?;
+    let [stride_in, stride_out] =
+        [from, to].map(|shape| (*shape.n_stride().unwrap_or(&0), *shape.c_stride()));
+    let sum = |at: &[usize], strides: &[usize]| {
+        at.iter().zip(strides).map(|(at, stride)| at * stride).sum::<usize>()
+    };
+    for (n, c) in (0..*from.n().unwrap_or(&1)).cartesian_product(0..*from.c()) {
+        for window in indices(&*patch.output_shape) {
+            let window = window.slice();
+            let mut best: Option<(f64, usize)> = None;
+            for tap in indices(&*spec.kernel_shape) {
+                let place = |axis: usize| {
+                    let at = window[axis] * spec.strides[axis] + tap[axis] * spec.dilations[axis];
+                    at.checked_sub(patch.pad_before[axis]).filter(|at| *at < from.hw_dims()[axis])
+                };
+                let Some(at) = (0..window.len()).map(place).collect::<Option<TVec<usize>>>() else {
+                    continue;
+                };
+                let inside = sum(&at, from.hw_strides());
+                let value = values[n * stride_in.0 + c * stride_in.1 + inside];
+                if best.is_none_or(|(best, _)| value > best || (value.is_nan() && !best.is_nan())) {
+                    best = Some((value, inside / spec.output_inner_stride));
+                }
+            }
+            let flat = n * stride_out.0 + c * stride_out.1 + sum(window, to.hw_strides());
+            if let Some((value, place)) = best {
+                for (answer, value) in answers.iter_mut().zip([value, place as f64]) {
+                    answer.as_slice_mut().context("in order")?[flat] = value;
+                }
+            }
+        }
+    }
+    let typed = |(answer, stock): (ArrayD<f64>, &TValue)| {
+        Ok(answer.into_tensor().cast_to_dt(stock.datum_type())?.into_owned().into_tvalue())
+    };
+    answers.into_iter().zip(&stock).map(typed).collect()
+}
+
+/// The first `k` along the axis, the better ones first, of equals the one that stands before.
+fn ordered(top: &Topk, input: &Tensor, k: &Tensor) -> TractResult<TVec<TValue>> {
+    let (from, k) = (numbers(input)?, usize::try_from(k.cast_to_scalar::<i64>()?)?);
+    let mut shape = input.shape().to_vec();
+    ensure!(k <= shape[top.axis], "k is {k}, the axis has {}", shape[top.axis]);
+    shape[top.axis] = k;
+    let (mut values, mut places) = (ArrayD::<f64>::zeros(&*shape), ArrayD::<i64>::zeros(&*shape));
+    let lanes = from.lanes(Axis(top.axis)).into_iter();
+    let to = values.lanes_mut(Axis(top.axis)).into_iter().zip(places.lanes_mut(Axis(top.axis)));
+    for (lane, (mut values, mut places)) in lanes.zip(to) {
+        let mut order: Vec<usize> = (0..lane.len()).collect();
+        let up = |a: f64, b: f64| a.partial_cmp(&b).unwrap_or_else(|| a.is_nan().cmp(&b.is_nan()));
+        order.sort_by(|a, b| match top.largest {
+            true => up(lane[*b], lane[*a]),
+            false => up(lane[*a], lane[*b]),
+        });
+        for (rank, along) in order.into_iter().take(k).enumerate() {
+            (values[rank], places[rank]) = (lane[along], along as i64);
+        }
+    }
+    let values = values.into_tensor().cast_to_dt(input.datum_type())?.into_owned();
+    Ok(tvec!(values.into_tvalue(), places.into_tensor().into_tvalue()))
+}
+
 /// Where NaN comes to stand when `from` is spread to `shape`, of output 0.
 fn spread(from: &ArrayD<f64>, shape: &[usize]) -> TractResult<Vec<(usize, usize)>> {
     let spread = from.broadcast(shape).context("an input larger than its output")?;
@@ -280,8 +398,9 @@ fn clamps(op: &dyn BinMiniOp) -> bool {
     op.is::<Min>() || op.is::<Max>()
 }
 
-fn is_finite(tensor: &Tensor) -> bool {
-    fn all<T: Datum + Copy>(tensor: &Tensor, finite: fn(T) -> bool) -> bool {
+/// Whether every float is finite, and no single further from 0 than `most`.
+fn is_below(tensor: &Tensor, most: f32) -> bool {
+    fn all<T: Datum + Copy>(tensor: &Tensor, finite: impl Fn(T) -> bool) -> bool {
         let plain = tensor.try_as_plain_ram();
         let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<T>().ok());
         // Without an early end, so that it is computed many at a time.
@@ -289,7 +408,7 @@ fn is_finite(tensor: &Tensor) -> bool {
     }
     match tensor.datum_type() {
         DatumType::F16 => all(tensor, f16::is_finite),
-        DatumType::F32 => all(tensor, f32::is_finite),
+        DatumType::F32 => all(tensor, |x: f32| x.abs() < most),
         DatumType::F64 => all(tensor, f64::is_finite),
         _ => true,
     }
@@ -375,7 +494,7 @@ impl TypedOp for Watched {
 
 #[cfg(test)]
 mod tests {
-    use crate::base::{DataType, Tensor};
+    use crate::base::{Data, DataType, Tensor};
     use crate::engine::sample::{self, Attribute, Sample};
 
     const NAN: f32 = f32::NAN;
@@ -423,6 +542,63 @@ mod tests {
             right[1] = NAN;
             same(&of(operator, &[0.5, NAN, -1.0, 2.0, 0.0], None, &[]), &right);
         }
+    }
+
+    #[test]
+    fn a_window_with_nan_is_nan_and_one_of_nothing_finite_is_what_stands_there() {
+        let pool = |x: &[f32], kernel: &[i64], with: &[Attribute]| {
+            let attributes = [Attribute::Ints("kernel_shape", kernel)].into_iter();
+            let with = with.iter().map(|attribute| match attribute {
+                Attribute::Ints(name, values) => Attribute::Ints(name, values),
+                _ => unreachable!("lists only"),
+            });
+            let all: Vec<Attribute> = attributes.chain(with).collect();
+            let answers = |outputs: &[&str]| {
+                let sample = Sample::default().input("x", DataType::F32, &[1, 2, 2, 3]);
+                let sample = sample.node("MaxPool", &["x"], outputs, &all);
+                let sample = outputs.iter().fold(sample, |sample, output| sample.output(output));
+                sample.model().session().run(&[&Tensor::f32(&[1, 2, 2, 3], x.to_vec())]).unwrap()
+            };
+            let (one, two) = (answers(&["y"]), answers(&["y", "i"]));
+            same(one[0].as_f32().unwrap(), two[0].as_f32().unwrap());
+            let Data::I64(places) = &two[1].data else { panic!("{two:?}") };
+            (one[0].as_f32().unwrap().to_vec(), places.clone())
+        };
+        let x = [NAN, 1.0, 2.0, 3.0, 4.0, 5.0, -INF, -INF, 7.0, -INF, -INF, INF];
+        let (y, i) = pool(&x, &[2, 2], &[]);
+        same(&y, &[NAN, 5.0, -INF, INF]);
+        assert_eq!(i, [0, 5, 6, 11]);
+        let (y, i) = pool(&x, &[2, 2], &[Attribute::Ints("pads", &[1, 1, 0, 0])]);
+        same(&y, &[NAN, NAN, 2.0, NAN, NAN, 5.0, -INF, -INF, 7.0, -INF, -INF, INF]);
+        assert_eq!(i[..6], [0, 0, 2, 0, 0, 5]);
+        let (y, _) = pool(&x, &[2, 2], &[Attribute::Ints("dilations", &[1, 2])]);
+        same(&y, &[NAN, INF]);
+    }
+
+    #[test]
+    fn nan_comes_before_every_number_in_order_and_a_product_ends_where_it_should() {
+        let top = |x: &[f32], k: i64, largest: i64| {
+            let sample =
+                Sample::default().input("x", DataType::F32, &[1, x.len() as i64]).integers("k", &[k]);
+            let sample = sample.node("TopK", &["x", "k"], &["y", "i"], &[Attribute::Int("largest", largest)]);
+            let model = sample.output("y").output("i").model();
+            let answer = model.session().run(&[&Tensor::f32(&[1, x.len()], x.to_vec())]).unwrap();
+            let Data::I64(places) = &answer[1].data else { panic!("{answer:?}") };
+            (answer[0].as_f32().unwrap().to_vec(), places.clone())
+        };
+        let x = [1.0, NAN, 3.0, INF, NAN, -INF, 3.0];
+        let (y, i) = top(&x, 5, 1);
+        same(&y, &[NAN, NAN, INF, 3.0, 3.0]);
+        assert_eq!(i, [1, 4, 3, 2, 6]);
+        let (y, i) = top(&x, 7, 0);
+        same(&y, &[-INF, 1.0, 3.0, 3.0, INF, NAN, NAN]);
+        assert_eq!(i, [5, 0, 2, 6, 3, 1, 4]);
+
+        same(&of("HardSwish", &[3.4e38, -INF, INF, 3.0], None, &[]), &[3.4e38, NAN, INF, 3.0]);
+        let silu = Sample::default().input("x", DataType::F32, &[3]).node("Sigmoid", &["x"], &["s"], &[]);
+        let silu = silu.node("Mul", &["x", "s"], &["y"], &[]).output("y").model();
+        let answer = silu.session().run(&[&Tensor::f32(&[3], vec![-INF, INF, 0.0])]).unwrap();
+        same(answer[0].as_f32().unwrap(), &[NAN, INF, 0.0]);
     }
 
     #[test]

@@ -164,6 +164,24 @@ def models():
         yield (f"{kind}-contributed-pool",
                [ours("QLinearGlobalAveragePool", [*q("a"), "ms", "yz"], ["mean"]), *float_out("mean")],
                [*scales, constant("ms", np.float32(scale / 40))], {"a": numbers(dtype, [2, 5, 4, 6])}, {"mean-f": T.FLOAT}, 1.01 / 100)
+        windows = dict(kernel_shape=[3, 2], strides=[2, 1], pads=[1, 0, 1, 1])
+        yield (f"{kind}-contributed-windows",
+               [ours("QLinearAveragePool", [*q("a"), "ms", "yz"], ["mean"], **windows),
+                ours("QLinearAveragePool", [*q("a"), "ms", "yz"], ["padded"], count_include_pad=1, **windows), *float_out("mean", "padded")],
+               [*scales, constant("ms", np.float32(scale / 2))], {"a": numbers(dtype, [2, 3, 7, 6])}, {"mean-f": T.FLOAT, "padded-f": T.FLOAT}, 1.01 / 100)
+        yield (f"{kind}-contributed-softmax",
+               [*(ours("QLinearSoftmax", ["a", "bs", "az", "ps", "pz"], [f"p{version}"], opset=version, axis=1) for version in (12, 13)), *float_out("p12", "p13")],
+               [*scales, constant("ps", np.float32(1 / 256)), constant("pz", dtype(np.iinfo(dtype).min))],
+               {"a": numbers(dtype, [2, 4, 3])}, {"p12-f": T.FLOAT, "p13-f": T.FLOAT}, 1.01 / 100)
+        # A scale for each direction, or for each of its columns; sums of u8 × i8 that no processor cuts.
+        rows = lambda width: RNG.integers(-63, 64, [2, width, 20]).astype(np.int8) if kind == "i8" else numbers(np.uint8, [2, width, 20])  # noqa: E731
+        each = [2] if kind == "u8" else [2, 20]
+        lstm = [constant("w", rows(3)), constant("r", rows(5)), constant("b", RNG.normal(size=[2, 40]).astype(np.float32)),
+                constant("ws", RNG.uniform(0.003, 0.01, each).astype(np.float32)), constant("wz", np.full(each, 128 if kind == "u8" else 0, dtype))]
+        yield (f"{kind}-contributed-lstm",
+               [ours("DynamicQuantizeLSTM", ["x", "w", "r", "b", "", "h", "c", "", "ws", "wz", "ws", "wz"], ["y", "yh", "yc"], hidden_size=5, direction="bidirectional")],
+               lstm, {"x": RNG.normal(size=[6, 2, 3]).astype(np.float32), "h": RNG.normal(size=[2, 2, 5]).astype(np.float32) / 2, "c": RNG.normal(size=[2, 2, 5]).astype(np.float32)},
+               {"y": T.FLOAT, "yh": T.FLOAT, "yc": T.FLOAT}, 1e-5)
         columns = [constant("w", RNG.integers(-63, 64, [7, 20]).astype(np.int8)), constant("ws", RNG.uniform(0.005, 0.02, 7).astype(np.float32)),
                    constant("wz", np.zeros(7, np.int8)), constant("c", RNG.integers(-900, 900, 7).astype(np.int32)), constant("gs", np.float32(scale * 10))]
         yield (f"{kind}-contributed-gemm",
