@@ -1,7 +1,7 @@
-//! Einsum (opset 12) with an ellipsis that stands for any number of axes.
+//! Einsum (opset 12) with an ellipsis that stands for any number of axes, and one whose answer has none.
 //!
 //! Source: ONNX, Operators.md; NumPy's notation. tract drops axes where an ellipsis stands for another
-//! number of them than one (0.23.9). So the equation is written out, a letter for each axis, as soon
+//! number of them than one, and takes `ij->` for `ij`, which sums nothing (0.23.9). So the equation is written out, a letter for each axis, as soon
 //! as the numbers of axes are known; the product is tract's own.
 
 use std::collections::BTreeMap;
@@ -10,6 +10,7 @@ use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
+use tract_onnx::tract_hir::tract_core::ops::nn::{Reduce, Reducer};
 
 use super::literal::Built;
 
@@ -20,10 +21,10 @@ struct Equation {
     answer: Option<String>,
 }
 
-/// Operators without an ellipsis are tract's.
+/// Others than these are tract's.
 pub(super) fn einsum(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let equation = node.get_attr::<String>("equation")?.replace(' ', "");
-    if !equation.contains('.') {
+    if !equation.contains('.') && !equation.ends_with("->") {
         return super::stock(context, node);
     }
     let (operands, answer) = match equation.split_once("->") {
@@ -72,10 +73,6 @@ impl Equation {
         };
         Ok(format!("{}->{answer}", operands.join(",")))
     }
-
-    fn axes(&self, ranks: &[usize]) -> TractResult<AxesMapping> {
-        self.written_out(ranks)?.parse()
-    }
 }
 
 impl Expansion for Equation {
@@ -96,23 +93,36 @@ impl Expansion for Equation {
         }
         s.given_all(inputs.iter().map(|input| &input.rank), move |s, ranks| {
             let ranks = ranks.into_iter().map(usize::try_from).collect::<Result<Vec<_>, _>>()?;
-            let axes = self.axes(&ranks)?;
-            s.equals(&outputs[0].rank, i64::try_from(axes.rank(InOut::Out(0)))?)?;
-            for axis in axes.iter_all_axes() {
-                let answered = axis.outputs[0].iter().map(|at| outputs[0].shape[*at].bex());
-                let read = axis.inputs.iter().zip(inputs);
-                let read = read.flat_map(|(places, input)| places.iter().map(|at| input.shape[*at].bex()));
-                s.equals_all(answered.chain(read).collect())?;
+            let written = self.written_out(&ranks)?;
+            let (operands, answer) = written.split_once("->").context("an answer")?;
+            s.equals(&outputs[0].rank, i64::try_from(answer.len())?)?;
+            let mut lengths: BTreeMap<char, Vec<_>> = BTreeMap::new();
+            let tensors = operands.split(',').zip(inputs).chain([(answer, &outputs[0])]);
+            for (letters, tensor) in tensors {
+                for (at, letter) in letters.chars().enumerate() {
+                    lengths.entry(letter).or_default().push(tensor.shape[at].bex());
+                }
             }
+            lengths.into_values().try_for_each(|same| s.equals_all(same))?;
             Ok(())
         })
     }
 
     fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
         let ranks = inputs.iter().map(|input| Ok(model.outlet_fact(*input)?.rank()));
-        let axes = self.axes(&ranks.collect::<TractResult<Vec<_>>>()?)?;
+        let equation = self.written_out(&ranks.collect::<TractResult<Vec<_>>>()?)?;
         let datum_type = model.outlet_fact(inputs[0])?.datum_type;
-        model.wire_node(name, EinSum::new(axes, datum_type), inputs)
+        if !equation.ends_with("->") {
+            return model.wire_node(name, EinSum::new(equation.parse()?, datum_type), inputs);
+        }
+        // The optimiser reads an equation without axes wrongly as well, so that one is summed afterwards.
+        let kept =
+            equation.chars().find(char::is_ascii_alphabetic).context("a product of numbers without axes")?;
+        let axes = format!("{equation}{kept}").parse()?;
+        let kept = model.wire_node(format!("{name}.kept"), EinSum::new(axes, datum_type), inputs)?;
+        let sum = Reduce { axes: tvec!(0), reducer: Reducer::Sum };
+        let sum = model.wire_node(format!("{name}.sum"), sum, &kept)?;
+        model.wire_node(name, AxisOp::Rm(0), &sum)
     }
 }
 
@@ -143,6 +153,25 @@ mod tests {
         assert_eq!(shape_of("...i,ij->...j", &[5, 4, 3]), [5, 4, 2]);
         assert_eq!(shape_of("i...,ij->j...", &[3, 4, 5]), [2, 4, 5]);
         assert_eq!(shape_of("...i,ij", &[5, 4, 3]), [5, 4, 2]);
+    }
+
+    #[test]
+    fn an_answer_without_axes_is_the_sum_of_all() {
+        let sum = |equation: &str, factors: usize| {
+            let sample =
+                Sample::default().input("x", DataType::F32, &[2, 3]).weights("w", &[3], &[1.0, 2.0, -1.0]);
+            let inputs = &["x", "w", "w"][..factors];
+            let sample = sample.node("Einsum", inputs, &["y"], &[Attribute::Text("equation", equation)]);
+            let x = Tensor::f32(&[2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+            let answer = sample.output("y").model().session().run(&[&x]).unwrap().remove(0);
+            assert_eq!(answer.shape, [0; 0]);
+            answer.as_f32().unwrap()[0]
+        };
+        assert_eq!(sum("ij->", 1), 21.0);
+        assert_eq!(sum("ij, j ->", 2), 10.0);
+        assert_eq!(sum("ij,k->", 2), 42.0);
+        assert_eq!(sum("ij,j,k->", 3), 20.0);
+        assert_eq!(sum("...,...,k->", 3), 20.0);
     }
 
     #[test]

@@ -40,6 +40,7 @@ mod sampled;
 mod scatter;
 mod sets;
 mod single;
+mod slice;
 mod suppression;
 mod tfidf;
 mod values;
@@ -135,6 +136,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Shape", lengths::shape),
     ("Size", lengths::size),
     ("Sigmoid", wider::function),
+    ("Slice", slice::slice),
     ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
     ("Softplus", logarithms::softplus),
     ("SpaceToDepth", moved::space_to_depth),

@@ -201,7 +201,8 @@ fn slice(call: &Call<'_>) -> Result<Vec<Value>, String> {
         let counted = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
         let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
         let begin = counted(*start).clamp(0, high.max(0));
-        let end = counted(*end).clamp(low, high);
+        let to_the_end = *end == i64::MAX || *end == i64::from(i32::MAX);
+        let end = if to_the_end && step < 0 { low } else { counted(*end).clamp(low, high) };
         let mut at = begin;
         kept[a] = Vec::new();
         match step {
@@ -209,13 +210,13 @@ fn slice(call: &Call<'_>) -> Result<Vec<Value>, String> {
             1.. => {
                 while at < end {
                     kept[a].push(at as usize);
-                    at += step;
+                    at = at.saturating_add(step);
                 }
             }
             _ => {
                 while at > end {
                     kept[a].push(at as usize);
-                    at += step;
+                    at = at.saturating_add(step);
                 }
             }
         }

@@ -1,0 +1,158 @@
+//! Slice (opset 10 to 13) that takes nothing, or whose step is beyond 32 bits.
+//!
+//! Source: ONNX, Operators.md; NumPy's indices. tract cuts steps to 32 bits, takes some of the least numbers for
+//! the end forwards too, and fails or turns round where the start lies behind the end, or in front of
+//! everything (0.23.9). Other
+//! slices are its own, and so are those whose bounds only a run tells.
+
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::*;
+
+use super::literal::{Built, Inputs, Literal, choose};
+use super::values::{axis, coordinates, ints, pick, strides};
+
+#[derive(Debug)]
+struct Slice;
+
+/// First index, step and number of elements along one axis.
+#[derive(Debug, PartialEq)]
+struct Taken {
+    axis: usize,
+    first: usize,
+    step: i64,
+    count: usize,
+    /// Its start lies in front of the first element.
+    in_front: bool,
+}
+
+pub(super) fn slice(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    // Below opset 10 the bounds are attributes, and there are no steps.
+    if node.input.len() < 3 {
+        return super::stock(context, node);
+    }
+    choose(context, node, Slice, |inputs| odd(inputs).unwrap_or(false))
+}
+
+/// Whether tract would not do; `None` where not all is known.
+fn odd(inputs: &[Option<&TypedFact>]) -> Option<bool> {
+    let lengths: Vec<usize> = inputs[0]?.shape.as_concrete()?.to_vec();
+    let constant = |at: usize| match inputs.get(at).copied().flatten() {
+        Some(fact) => ints(fact.konst.as_ref()?).ok().map(Some),
+        None => Some(None),
+    };
+    let taken = taken(&lengths, &constant(1)??, &constant(2)??, constant(3)?, constant(4)?).ok()?;
+    let odd = |taken: &Taken| {
+        taken.count == 0 || i32::try_from(taken.step).is_err() || (taken.in_front && taken.step < 0)
+    };
+    Some(taken.iter().any(odd))
+}
+
+fn taken(
+    lengths: &[usize],
+    starts: &[i64],
+    ends: &[i64],
+    axes: Option<Vec<i64>>,
+    steps: Option<Vec<i64>>,
+) -> TractResult<Vec<Taken>> {
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let steps = steps.unwrap_or_else(|| vec![1; starts.len()]);
+    let one = |at: usize| {
+        let missing = || format!("a start, an end, an axis and a step for each of {} axes", starts.len());
+        let [start, end, step] = [starts, ends, &steps].map(|list| list.get(at).copied());
+        let (start, end, step) =
+            (start.with_context(missing)?, end.with_context(missing)?, step.with_context(missing)?);
+        let axis = axis(*axes.get(at).with_context(missing)?, lengths.len())?;
+        let length = lengths[axis] as i64;
+        let counted = |at: i64| if at < 0 { at.saturating_add(length) } else { at };
+        let (low, high) = if step > 0 { (0, length) } else { (-1, length - 1) };
+        // The standard's clamp, not NumPy's: a start in front of everything is the first element even backwards.
+        let first = counted(start).clamp(0, high.max(0));
+        // The largest number is the end of the way, also backwards: so onnxruntime reads the standard's advice.
+        let to_the_end = end == i64::MAX || end == i64::from(i32::MAX);
+        let end = if to_the_end && step < 0 { low } else { counted(end).clamp(low, high) };
+        let way = if step > 0 { end - first } else { first - end };
+        ensure!(step != 0, "a step of 0");
+        let way = if length == 0 { 0 } else { way };
+        let count = way.max(0).unsigned_abs().div_ceil(step.unsigned_abs());
+        Ok(Taken { axis, first: first as usize, step, count: count as usize, in_front: counted(start) < 0 })
+    };
+    (0..starts.len()).map(one).collect()
+}
+
+impl Literal for Slice {
+    fn name(&self) -> &'static str {
+        "Slice"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let x = inputs.need(0)?;
+        let optional = |at: usize| inputs.get(at).map(ints).transpose();
+        let (starts, ends) = (ints(inputs.need(1)?)?, ints(inputs.need(2)?)?);
+        let taken = taken(x.shape(), &starts, &ends, optional(3)?, optional(4)?)?;
+        let mut shape = x.shape().to_vec();
+        taken.iter().for_each(|taken| shape[taken.axis] = taken.count);
+        let own = strides(x.shape());
+        let places = coordinates(&shape).map(|mut at| {
+            for Taken { axis, first, step, .. } in &taken {
+                // Within the axis, or there would not be as many.
+                at[*axis] = (*first as i64 + at[*axis] as i64 * step) as usize;
+            }
+            Some(at.iter().zip(&own).map(|(at, stride)| at * stride).sum())
+        });
+        Ok(vec![pick(x, &shape, &places.collect::<Vec<_>>())?])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::DataType;
+    use crate::engine::sample::Sample;
+
+    fn of(start: i64, end: i64, step: i64) -> Vec<f32> {
+        let bounds = [("from", start), ("to", end), ("axis", 0), ("step", step)];
+        let sample = Sample::default().input("x", DataType::F32, &[6]);
+        let sample = bounds.iter().fold(sample, |sample, (name, value)| sample.integers(name, &[*value]));
+        let model =
+            sample.node("Slice", &["x", "from", "to", "axis", "step"], &["y"], &[]).output("y").model();
+        let x = crate::base::Tensor::f32(&[6], vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]);
+        model.session().run(&[&x]).unwrap()[0].as_f32().unwrap().to_vec()
+    }
+
+    #[test]
+    fn a_slice_is_numpys_whatever_its_step() {
+        const FAR: i64 = 1 << 62;
+        assert_eq!(of(1, i64::MAX, FAR), [1.0]);
+        assert_eq!(of(-2, i64::MIN, -FAR), [4.0]);
+        assert_eq!(of(0, i64::MAX, i64::MAX), [0.0]);
+        assert_eq!(of(0, i64::MAX, i64::MIN), [0.0]);
+        assert_eq!(of(5, -i64::MAX, -5), [5.0, 0.0]);
+        assert_eq!(of(-10, i64::MIN, -1), [0.0]);
+        assert_eq!(of(3, i64::from(i32::MAX), -2), [3.0, 1.0]);
+        for (start, end, step) in [
+            (-1, i64::MIN, 1),
+            (5, 0, 5),
+            (i64::MAX, -i64::MAX, 5),
+            (0, 4, -5),
+            (1, i64::from(i32::MAX) - 1, -1),
+            (2, 3, -FAR),
+            (6, 9, 1),
+        ] {
+            assert_eq!(of(start, end, step), [0.0; 0], "{start}:{end}:{step}");
+        }
+    }
+
+    #[test]
+    fn what_is_taken_is_counted_from_either_end() {
+        let one = |start, end, step| {
+            let mut all = taken(&[5], &[start], &[end], None, Some(vec![step])).unwrap();
+            let Taken { first, count, .. } = all.remove(0);
+            (first, count)
+        };
+        assert_eq!(
+            [one(0, 5, 2), one(-1, -6, -2), one(-9, 9, 1), one(4, -9, -1)],
+            [(0, 3), (4, 3), (0, 5), (4, 5)]
+        );
+    }
+}
