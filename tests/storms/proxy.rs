@@ -54,6 +54,8 @@ impl Fault {
 
 const LATE: Duration = Duration::from_millis(300);
 const TRICKLE_BYTES_PER_S: usize = 4096;
+/// Some 15 frames of the storms.
+const AHEAD: Duration = Duration::from_millis(50);
 
 const OPEN: u8 = 0;
 const MUTE: u8 = 1;
@@ -124,6 +126,7 @@ impl Proxy {
             Fault::Cut => self.end_all(false),
             Fault::Reset => self.end_all(true),
             Fault::HalfOpen => {
+                self.mute_way_out();
                 for connection in self.shared.lock().drain(..) {
                     connection.mute.store(MUTE, Ordering::SeqCst);
                     if let Some(broker) = connection.broker {
@@ -147,6 +150,7 @@ impl Proxy {
                 }
             }
             Fault::BlackHole => {
+                self.mute_way_out();
                 set(SWALLOW_NOW);
                 for connection in self.shared.lock().iter() {
                     connection.mute.store(MUTE, Ordering::SeqCst);
@@ -158,6 +162,16 @@ impl Proxy {
     /// Good weather again; what was broken stays so.
     pub(crate) fn calm(&self) {
         self.shared.weather.store(CALM, Ordering::SeqCst);
+    }
+
+    /// The publishing connection goes first, so that there are answers on their way to nobody.
+    fn mute_way_out(&self) {
+        for connection in self.shared.lock().iter() {
+            if connection.publishes.load(Ordering::SeqCst) {
+                connection.mute.store(MUTE, Ordering::SeqCst);
+            }
+        }
+        std::thread::sleep(AHEAD);
     }
 
     fn end_all(&self, reset: bool) {
