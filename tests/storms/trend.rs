@@ -26,7 +26,11 @@ impl Trend {
         let products: f64 = rests.windows(2).map(|pair| pair[0] * pair[1]).sum();
         // No rest at all: nothing is in common.
         let alike = if squares > 0.0 { (products / squares).clamp(0.0, 0.99) } else { 0.0 };
-        let noise = (squares / (n - 2.0) / spread * (1.0 + alike) / (1.0 - alike)).sqrt();
+        // Through two samples there is always a line.
+        let noise = match samples.len() {
+            ..3 => f64::INFINITY,
+            _ => (squares / (n - 2.0) / spread * (1.0 + alike) / (1.0 - alike)).sqrt(),
+        };
         Trend { slope, noise }
     }
 
@@ -67,6 +71,8 @@ pub(crate) fn self_test() -> usize {
             pages.push((minute, 31_000.0 + page));
             steps.push((minute, 31_000.0 + page + kept));
         }
+        let few = Trend::of(&[pages[0], (pages[1].0, pages[1].1 + 100.0)]);
+        assert!(!few.grows(), "seed {seed}: two samples are no trend: {few}");
         for calm in [&pages, &steps] {
             let trend = Trend::of(calm);
             assert!(!trend.grows(), "seed {seed}: taken for growth: {trend}");
