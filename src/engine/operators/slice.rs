@@ -2,7 +2,7 @@
 //!
 //! Source: ONNX, Operators.md; NumPy's indices. tract cuts steps to 32 bits, takes some of the least numbers for
 //! the end forwards too, and fails or turns round where the start lies behind the end, or in front of
-//! everything (0.23.9). Other
+//! everything; its optimiser fails on a step along an axis of length 1 that was added (0.23.9). Other
 //! slices are its own, and so are those whose bounds only a run tells.
 
 use tract_onnx::model::ParsingContext;
@@ -43,7 +43,10 @@ fn odd(inputs: &[Option<&TypedFact>]) -> Option<bool> {
     };
     let taken = taken(&lengths, &constant(1)??, &constant(2)??, constant(3)?, constant(4)?).ok()?;
     let odd = |taken: &Taken| {
-        taken.count == 0 || i32::try_from(taken.step).is_err() || (taken.in_front && taken.step < 0)
+        taken.count == 0
+            || i32::try_from(taken.step).is_err()
+            || (taken.in_front && taken.step < 0)
+            || (lengths[taken.axis] == 1 && taken.step != 1)
     };
     Some(taken.iter().any(odd))
 }
@@ -141,6 +144,16 @@ mod tests {
         ] {
             assert_eq!(of(start, end, step), [0.0; 0], "{start}:{end}:{step}");
         }
+    }
+
+    #[test]
+    fn a_step_along_an_axis_that_was_added_is_optimised() {
+        let sample =
+            Sample::default().input("x", DataType::F32, &[3]).integers("first", &[0]).integers("back", &[-2]);
+        let sample = sample.integers("to", &[i64::MIN]).node("Unsqueeze", &["x", "first"], &["u"], &[]);
+        let sample = sample.node("Slice", &["u", "first", "to", "first", "back"], &["y"], &[]).output("y");
+        let x = crate::base::Tensor::f32(&[3], vec![0.0, 1.0, 2.0]);
+        assert_eq!(sample.model().session().run(&[&x]).unwrap()[0].as_f32(), x.as_f32());
     }
 
     #[test]

@@ -11,8 +11,11 @@
 //!   if the convolution stood first (0.23.9): `1 - conv(x)` becomes `1 + conv(x)` without the bias's
 //!   sign, and a quotient is taken of each weight. Random graphs, seed 1006702. Goes when tract asks
 //!   which operand the convolution is.
+//! - **A product that loses its last axis.** The axis is taken from the product itself, whose equation then has
+//!   none in its answer, and is read as if it had no answer: the optimiser fails (0.23.9). Goes when tract
+//!   writes and reads `ij->` alike.
 
-use tract_core::internal::ToDim;
+use tract_core::internal::{AxisOp, ToDim};
 use tract_core::ops::array::{MultiBroadcastTo, StridedSlice};
 use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cnn::Conv;
@@ -34,7 +37,9 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     let sums = model.nodes().iter().any(|node| node.op_is::<EinSum>() || node.op_is::<Conv>());
     for id in 0..model.nodes().len() {
         let node = model.node(id);
-        if (steps && node.op_is::<Softmax>()) || (sums && node.op_is::<MultiBroadcastTo>()) {
+        if node.op_is::<EinSum>() && becomes_a_number(model, id)? {
+            fence::behind(model, id)?;
+        } else if (steps && node.op_is::<Softmax>()) || (sums && node.op_is::<MultiBroadcastTo>()) {
             fence::behind(model, id)?;
         } else if sums
             && let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>()
@@ -46,6 +51,20 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         }
     }
     Ok(())
+}
+
+/// Whether nothing but axes is taken from a node's answer until none is left.
+fn becomes_a_number(model: &TypedModel, mut id: usize) -> TractResult<bool> {
+    while let &[next] = &*model.node(id).outputs[0].successors {
+        id = next.node;
+        if !model.node(id).op_is::<AxisOp>() {
+            return Ok(false);
+        }
+        if model.outlet_fact(id.into())?.rank() == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether a tensor may be one number for each channel.
@@ -120,6 +139,20 @@ mod tests {
             let ours = answer[0].as_f32().unwrap();
             assert!(ours.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-6), "{operator}: {ours:?}");
         }
+    }
+
+    #[test]
+    fn a_product_that_loses_its_last_axis_is_summed() {
+        let sample =
+            Sample::default().input("x", DataType::F32, &[2, 2, 2]).weights("w", &[2, 1], &[1.0, 10.0]);
+        let sample = sample
+            .node("Einsum", &["x", "w"], &["s"], &[Attribute::Text("equation", "abc,az->z")])
+            .integers("first", &[0])
+            .node("Squeeze", &["s", "first"], &["y"], &[])
+            .output("y");
+        let x = Tensor::f32(&[2, 2, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
+        let answer = sample.model().session().run(&[&x]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[], vec![270.0])]);
     }
 
     #[test]
