@@ -2,8 +2,7 @@
 //!
 //! Source: ONNX, Operators.md; NumPy's indices. tract cuts steps to 32 bits, takes some of the least numbers for
 //! the end forwards too, and fails or turns round where the start lies behind the end, or in front of
-//! everything; its optimiser fails on a step along an axis of length 1 that was added (0.23.9). Other
-//! slices are its own, and so are those whose bounds only a run tells.
+//! everything (0.23.9). Other slices are its own, and so are those whose bounds only a run tells.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -43,10 +42,7 @@ fn odd(inputs: &[Option<&TypedFact>]) -> Option<bool> {
     };
     let taken = taken(&lengths, &constant(1)??, &constant(2)??, constant(3)?, constant(4)?).ok()?;
     let odd = |taken: &Taken| {
-        taken.count == 0
-            || i32::try_from(taken.step).is_err()
-            || (taken.in_front && taken.step < 0)
-            || (lengths[taken.axis] == 1 && taken.step != 1)
+        taken.count == 0 || i32::try_from(taken.step).is_err() || (taken.in_front && taken.step < 0)
     };
     Some(taken.iter().any(odd))
 }

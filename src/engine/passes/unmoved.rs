@@ -4,9 +4,11 @@
 //!   becomes as well) in front of whatever keeps the axis, and counts Softmax among that (0.23.9):
 //!   `softmax(x)[::2]` becomes `softmax(x[::2])`. Random graphs, seeds 558 and 1000447. Goes when
 //!   tract asks Softmax for its own axes.
-//! - **Expand.** Spread along the axis that a product sums over, it is dropped, and one element is
+//! - **Expand, and Tile of length 1.** Spread along the axis that a product sums over, it is dropped, and one element is
 //!   summed instead of all (0.23.9). Random graphs, seeds 1000011 and 1000036. Goes when tract's
 //!   products keep the length of a summed axis.
+//! - **A slice with a step.** Moved in front of an axis that was added, spread or reshaped, it finds no such
+//!   axis or another length, and the optimiser fails (0.23.9). Goes when tract asks those operators.
 //! - **A number for each channel minus, or divided by, a convolution.** It is folded into the weights as
 //!   if the convolution stood first (0.23.9): `1 - conv(x)` becomes `1 + conv(x)` without the bias's
 //!   sign, and a quotient is taken of each weight. Random graphs, seed 1006702. Goes when tract asks
@@ -16,14 +18,14 @@
 //!   writes and reads `ij->` alike.
 
 use tract_core::internal::{AxisOp, ToDim};
-use tract_core::ops::array::{MultiBroadcastTo, StridedSlice};
+use tract_core::ops::array::{MultiBroadcastTo, StridedSlice, Tile};
 use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cnn::Conv;
 use tract_core::ops::downsample::Downsample;
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::math::{Div, Sub};
 use tract_core::ops::nn::Softmax;
-use tract_core::prelude::{TractResult, TypedFact, TypedModel};
+use tract_core::prelude::{TractResult, TypedFact, TypedModel, TypedNode};
 
 use super::fence;
 
@@ -39,7 +41,9 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         let node = model.node(id);
         if node.op_is::<EinSum>() && becomes_a_number(model, id)? {
             fence::behind(model, id)?;
-        } else if (steps && node.op_is::<Softmax>()) || (sums && node.op_is::<MultiBroadcastTo>()) {
+        } else if node.op_is::<StridedSlice>() && has_steps(model, id)? {
+            fence::before(model, id, 0)?;
+        } else if (steps && node.op_is::<Softmax>()) || (sums && spreads(node)) {
             fence::behind(model, id)?;
         } else if sums
             && let Some(TypedBinOp(op, _)) = node.op_as::<TypedBinOp>()
@@ -51,6 +55,21 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         }
     }
     Ok(())
+}
+
+fn has_steps(model: &TypedModel, id: usize) -> TractResult<bool> {
+    let node = model.node(id);
+    let Some(slot) = node.op_as::<StridedSlice>().and_then(|slice| slice.optional_steps_input) else {
+        return Ok(false);
+    };
+    let steps = model.outlet_fact(node.inputs[slot])?.konst.clone();
+    let Some(steps) = steps else { return Ok(true) };
+    Ok(steps.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.iter().any(|step| *step != 1))
+}
+
+/// Whether an axis of length 1 may come out longer.
+fn spreads(node: &TypedNode) -> bool {
+    node.op_is::<MultiBroadcastTo>() || node.op_is::<Tile>()
 }
 
 /// Whether nothing but axes is taken from a node's answer until none is left.
@@ -156,6 +175,20 @@ mod tests {
     }
 
     #[test]
+    fn every_second_of_an_expanded_axis_is_taken() {
+        let bounds = [("from", 0), ("to", i64::MAX), ("axis", 0), ("step", 2)];
+        let sample = Sample::default().input("x", DataType::F32, &[1, 2]).integers("shape", &[3, 2]);
+        let sample = bounds.iter().fold(sample, |sample, (name, value)| sample.integers(name, &[*value]));
+        let sample = sample
+            .node("Expand", &["x", "shape"], &["wide"], &[])
+            .node("Relu", &["wide"], &["r"], &[])
+            .node("Slice", &["r", "from", "to", "axis", "step"], &["y"], &[])
+            .output("y");
+        let answer = sample.model().session().run(&[&Tensor::f32(&[1, 2], vec![2.0, 5.0])]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[2, 2], vec![2.0, 5.0, 2.0, 5.0])]);
+    }
+
+    #[test]
     fn an_expanded_axis_is_summed_over_its_whole_length() {
         let sample = Sample::default()
             .input("x", DataType::F32, &[1])
@@ -166,5 +199,14 @@ mod tests {
             .output("y");
         let answer = sample.model().session().run(&[&Tensor::f32(&[1], vec![2.0])]).unwrap();
         assert_eq!(answer[0].as_f32(), Some(&[12.0, 120.0][..]));
+        let tiled = Sample::default()
+            .input("x", DataType::F32, &[1])
+            .integers("times", &[2])
+            .weights("w", &[2, 2], &[1.0, 10.0, 2.0, 20.0])
+            .node("Tile", &["x", "times"], &["t"], &[])
+            .node("MatMul", &["t", "w"], &["y"], &[])
+            .output("y");
+        let answer = tiled.model().session().run(&[&Tensor::f32(&[1], vec![2.0])]).unwrap();
+        assert_eq!(answer[0].as_f32(), Some(&[6.0, 60.0][..]));
     }
 }
