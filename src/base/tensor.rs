@@ -7,6 +7,8 @@ use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 
+use half::f16;
+
 /// A dense row-major array.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tensor {
@@ -127,8 +129,17 @@ impl Tensor {
                 Data::$variant(numbers.iter().map(cast).collect::<Option<_>>()?)
             }};
         }
+        // Rounded, and never to infinity.
+        macro_rules! near {
+            ($cast:expr) => {{
+                let cast =
+                    |value: &f64| Some($cast(*value)).filter(|near| near.is_finite() == value.is_finite());
+                numbers.iter().map(cast).collect::<Option<Vec<_>>>()?
+            }};
+        }
         let data = match data_type {
-            DataType::F32 => Data::F32(numbers.iter().map(|value| *value as f32).collect()),
+            DataType::F16 => Data::F16(near!(f16::from_f64).into_iter().map(f16::to_bits).collect()),
+            DataType::F32 => Data::F32(near!(|value| value as f32)),
             DataType::F64 => Data::F64(numbers.to_vec()),
             DataType::I64 => whole!(I64, i64),
             DataType::I32 => whole!(I32, i32),
@@ -141,7 +152,7 @@ impl Tensor {
             DataType::Bool if numbers.iter().all(|value| *value == 0.0 || *value == 1.0) => {
                 Data::Bool(numbers.iter().map(|value| *value == 1.0).collect())
             }
-            DataType::Bool | DataType::F16 | DataType::Text => return None,
+            DataType::Bool | DataType::Text => return None,
         };
         Some(Self { shape: shape.to_vec(), data })
     }
@@ -184,5 +195,26 @@ impl Tensor {
             Data::F32(values) => Some(values),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_of_every_type_that_has_it_and_of_no_other() {
+        let of = |data_type, number| Tensor::of_numbers(data_type, &[1], &[number]).map(|tensor| tensor.data);
+        assert_eq!(of(DataType::F16, 1.5), Some(Data::F16(vec![0x3e00])));
+        assert_eq!(of(DataType::F16, f64::INFINITY), Some(Data::F16(vec![0x7c00])));
+        assert_eq!(of(DataType::F16, 70_000.0), None, "beyond the largest, 65504");
+        assert_eq!(of(DataType::F32, 0.1), Some(Data::F32(vec![0.1])));
+        assert_eq!(of(DataType::F32, 1e300), None);
+        assert_eq!(of(DataType::I8, -128.0), Some(Data::I8(vec![-128])));
+        assert_eq!(of(DataType::I8, 128.0), None);
+        assert_eq!(of(DataType::I64, 2.5), None);
+        assert_eq!(of(DataType::Bool, 1.0), Some(Data::Bool(vec![true])));
+        assert_eq!(of(DataType::Bool, 2.0), None);
+        assert_eq!(of(DataType::Text, 1.0), None);
     }
 }
