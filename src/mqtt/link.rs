@@ -42,7 +42,8 @@ pub trait Role: Send {
     fn takes_more(&mut self) -> bool {
         true
     }
-    /// Bytes came, of a packet that may not be whole yet: answers to us may stand behind it.
+    /// Bytes came, of a packet that may not be whole yet: answers to us may stand behind it. Behind an answer
+    /// to a ping none stands, so those are not told of.
     fn heard(&mut self, now: Micros) {
         let _ = now;
     }
@@ -343,7 +344,6 @@ impl<R: Role> Link<R> {
         if let Phase::Up(up) = &mut self.phase {
             up.last_received = now;
             up.ping_since = None;
-            self.role.heard(now);
         }
     }
 

@@ -90,6 +90,7 @@ impl Talk {
             }
             if !reads {
                 link.heard(now);
+                link.role.heard(now);
             }
             link.tick(now, &mut self.out)?;
             if self.out.is_empty() {
@@ -110,6 +111,9 @@ impl Talk {
     /// The socket has given bytes.
     pub fn came<R: Role>(&self, now: Micros, link: &mut Link<R>) {
         link.heard(now);
+        if !self.reader.has_ping_answer_only() {
+            link.role.heard(now);
+        }
     }
 
     /// Whether something waits to be written.
@@ -155,6 +159,20 @@ mod tests {
     use crate::mqtt::packet::Welcome;
     use crate::mqtt::wire::Incoming;
 
+    fn broker() -> Broker {
+        Broker {
+            host: "b".into(),
+            port: 1,
+            protocol: Protocol::V3_1_1,
+            tls: None,
+            login: None,
+            client_id: "c".into(),
+            keep_alive: Duration::from_secs(15),
+            connect_timeout: Duration::from_secs(10),
+            max_inflight: 1,
+        }
+    }
+
     /// Subscribes, and has no room.
     struct Full;
 
@@ -180,17 +198,7 @@ mod tests {
 
     #[test]
     fn who_has_no_room_is_greeted_and_subscribes_all_the_same() {
-        let broker = Broker {
-            host: "b".into(),
-            port: 1,
-            protocol: Protocol::V3_1_1,
-            tls: None,
-            login: None,
-            client_id: "c".into(),
-            keep_alive: Duration::from_secs(15),
-            connect_timeout: Duration::from_secs(10),
-            max_inflight: 1,
-        };
+        let broker = broker();
         let mut link = Link::new(Full, &broker, 1);
         link.opening();
         let mut talk = Talk::new(&broker, 100, Micros(0), &mut link);
@@ -204,5 +212,48 @@ mod tests {
         assert!(link.is_up());
         assert!(matches!(turn, Turn::Socket { reads: false, .. }), "the frame waits");
         assert_eq!(talk.buffers().1[0], 0x82, "SUBSCRIBE");
+    }
+
+    /// When it last heard what may have an answer behind it.
+    #[derive(Default)]
+    struct Hears(Option<Micros>);
+
+    impl Role for Hears {
+        fn greeting(&self) -> Greeting {
+            Greeting { client_id: "c".into(), clean_session: false, will: None }
+        }
+        fn connected(&mut self, _: Micros, _: &Welcome, _: &mut Out) {}
+        fn received(&mut self, _: Micros, _: Incoming, _: &mut Out) -> Result<(), LinkError> {
+            Ok(())
+        }
+        fn pump(&mut self, _: Micros, _: &mut Out) {}
+        fn heard(&mut self, now: Micros) {
+            self.0 = Some(now);
+        }
+        fn is_done(&mut self) -> bool {
+            true
+        }
+        fn disconnected(&mut self, _: Micros, _: &LinkError) {}
+    }
+
+    #[test]
+    fn an_answer_to_a_ping_is_no_sign_that_a_subscription_is_about_to_be_answered() {
+        let broker = broker();
+        let mut link = Link::new(Hears::default(), &broker, 1);
+        link.opening();
+        let mut talk = Talk::new(&broker, 3, Micros(0), &mut link);
+        let mut come = |bytes: &[u8], at: u64| {
+            talk.buffers().0.extend_from_slice(bytes);
+            talk.came(Micros(at), &mut link);
+            while talk.reader.next_packet().unwrap().is_some() {}
+            link.role.0.take()
+        };
+        for answer in [&[0xd0, 0][..], &[0xd0], &[0]] {
+            assert_eq!(come(answer, 1), None);
+        }
+        assert_eq!(come(&[0xd0, 0, 0x30], 2), Some(Micros(2)), "the first byte of a frame");
+        // Of a frame that is skipped any byte may look like an answer.
+        assert_eq!(come(&[8, 0, 1, b't'], 3), Some(Micros(3)));
+        assert_eq!(come(&[0xd0, 0], 4), Some(Micros(4)));
     }
 }

@@ -15,6 +15,7 @@ const PUBLISH: u8 = 3;
 const PUBREL: u8 = 6;
 const SUBACK: u8 = 9;
 const UNSUBACK: u8 = 11;
+const PINGRESP: u8 = 13;
 /// Properties of one message that are held. Senders give a handful of short ones; a message with more
 /// is skipped like one with too large a payload.
 pub const LONGEST_PROPERTIES: usize = 64 * 1024;
@@ -92,6 +93,11 @@ impl Reader {
             self.buffer.reserve(16 * 1024);
         }
         &mut self.buffer
+    }
+
+    /// What has come and was not looked at is a PINGRESP or its first byte, and nothing else.
+    pub fn has_ping_answer_only(&self) -> bool {
+        self.skip == 0 && [PINGRESP << 4, 0].starts_with(&self.buffer)
     }
 
     /// The next whole packet; `None` until more bytes have come.
@@ -189,8 +195,7 @@ impl Reader {
             (SUBACK, _) => (3..=LONGEST_ANSWER).contains(&remaining),
             (UNSUBACK, Protocol::V3_1_1) => remaining == 2,
             (UNSUBACK, Protocol::V5) => (3..=LONGEST_ANSWER).contains(&remaining),
-            // PINGRESP
-            (13, _) => remaining == 0,
+            (PINGRESP, _) => remaining == 0,
             // DISCONNECT
             (14, Protocol::V5) => remaining <= LONGEST_ANSWER,
             _ => false,
