@@ -13,12 +13,11 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::driver::{Stream, open};
 use super::link::{Greeting, Link, LinkError, Role};
 use super::packet::{Out, Packet, PacketTooLarge, Publish, Welcome};
-use super::tls;
 use super::wire::{Incoming, Reader};
 use crate::base::{Clock, Micros};
 use crate::config::{Broker, Qos};
@@ -91,15 +90,7 @@ pub fn send<M: Messages>(
         .build()
         .map_err(SendError::Runtime)?;
     runtime.block_on(async {
-        let failed = |source| LinkError::Connect { host: broker.host.clone(), port: broker.port, source };
-        let opened = async {
-            let stream = TcpStream::connect((broker.host.as_str(), broker.port)).await.map_err(failed)?;
-            stream.set_nodelay(true).map_err(failed)?;
-            Ok::<_, LinkError>(match &broker.tls {
-                None => Stream::Plain(stream),
-                Some(tls) => Stream::Tls(Box::new(tls::connect(tls, &broker.host, stream).await?)),
-            })
-        };
+        let opened = open(&broker.host, broker.port, broker.tls.as_ref(), 0);
         let late = |_| LinkError::ConnectTimeout {
             host: broker.host.clone(),
             port: broker.port,
@@ -123,11 +114,6 @@ pub fn send<M: Messages>(
             Stream::Tls(stream) => converse(link, *stream, clock, broker).await,
         }
     })
-}
-
-enum Stream {
-    Plain(TcpStream),
-    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
 async fn converse<M: Messages>(

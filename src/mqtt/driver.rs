@@ -5,13 +5,15 @@
 //! are encoded (`TCP_NODELAY`): a prediction waits for nobody.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::link::{Link, LinkError, Role};
@@ -90,7 +92,7 @@ pub fn run<R: Role>(
     // The clock's microseconds and the process id differ between devices that lost power together.
     let seed = clock.wall().0 ^ (u64::from(std::process::id()) << 32) ^ settings.name.len() as u64;
     let link = Link::new(role, &settings.broker, seed);
-    runtime.block_on(Driver { settings, handle, clock, link }.run());
+    runtime.block_on(Driver { settings, handle, clock, link, ungreeted: 0 }.run());
     Ok(())
 }
 
@@ -99,6 +101,8 @@ struct Driver<'a, R, C> {
     handle: &'a Handle,
     clock: &'a C,
     link: Link<R>,
+    /// Attempts since the last one that the broker greeted.
+    ungreeted: usize,
 }
 
 impl<R: Role, C: Clock> Driver<'_, R, C> {
@@ -113,6 +117,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
                 Ok(()) => return,
                 Err(error) => error,
             };
+            self.ungreeted = if self.link.is_up() { 0 } else { self.ungreeted.wrapping_add(1) };
             self.settings.counters.failures.bump();
             self.settings.counters.up.store(0, Ordering::Relaxed);
             let wait = self.link.ended(self.clock.now(), &error);
@@ -153,7 +158,7 @@ impl<R: Role, C: Clock> Driver<'_, R, C> {
         let settings = self.settings;
         let Broker { host, port, tls, connect_timeout, .. } = &settings.broker;
         self.link.opening();
-        let opened = timeout(*connect_timeout, open(host, *port, tls.as_ref()));
+        let opened = timeout(*connect_timeout, open(host, *port, tls.as_ref(), self.ungreeted));
         let stream = tokio::select! {
             opened = opened => opened.map_err(|_| LinkError::ConnectTimeout {
                 host: host.clone(), port: *port, secs: connect_timeout.as_secs(),
@@ -296,18 +301,59 @@ fn is_over(stage: u8, role: &mut impl Role) -> bool {
     }
 }
 
-enum Stream {
+/// A connection to the broker.
+pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-async fn open(host: &str, port: u16, tls: Option<&Tls>) -> Result<Stream, LinkError> {
+/// Has no limit of time of its own. `ungreeted`: see [`in_turn`].
+pub(super) async fn open(
+    host: &str,
+    port: u16,
+    tls: Option<&Tls>,
+    ungreeted: usize,
+) -> Result<Stream, LinkError> {
     let failed = |source| LinkError::Connect { host: host.into(), port, source };
-    let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
+    let addresses = lookup_host((host, port)).await.map_err(failed)?.collect();
+    let stream = first_to_answer(in_turn(addresses, ungreeted)).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
     match tls {
         None => Ok(Stream::Plain(stream)),
         Some(tls) => Ok(Stream::Tls(Box::new(tls::connect(tls, host, stream).await?))),
+    }
+}
+
+/// A name's addresses, in the system's order at first. One that takes connections and does not greet would
+/// stay the first there, so each attempt that ends without a greeting lets another begin.
+fn in_turn(mut addresses: Vec<SocketAddr>, ungreeted: usize) -> Vec<SocketAddr> {
+    if ungreeted > 0 && !addresses.is_empty() {
+        // Name servers turn their answers as well: in an order of our own none is left out.
+        addresses.sort_unstable();
+        let turns = ungreeted % addresses.len();
+        addresses.rotate_left(turns);
+    }
+    addresses
+}
+
+/// Connects to whichever answers first, each with a head start before the next (RFC 8305): an address that
+/// swallows our packets, such as of an IPv6 that leads nowhere, would take all the time that there is.
+async fn first_to_answer(addresses: Vec<SocketAddr>) -> io::Result<TcpStream> {
+    const HEAD_START: Duration = Duration::from_millis(250);
+    let mut addresses = addresses.into_iter();
+    let mut asked = JoinSet::new();
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    loop {
+        match addresses.next() {
+            Some(address) => drop(asked.spawn(TcpStream::connect(address))),
+            None if asked.is_empty() => return Err(last),
+            None => {}
+        }
+        match timeout(HEAD_START, asked.join_next()).await {
+            Ok(Some(Ok(Ok(stream)))) => return Ok(stream),
+            Ok(Some(Ok(Err(error)))) => last = error,
+            _ => {}
+        }
     }
 }
 
@@ -407,5 +453,45 @@ mod tests {
             ending.end();
             thread.join().unwrap().unwrap();
         }
+    }
+
+    #[test]
+    fn an_address_that_swallows_packets_keeps_nobody_from_the_next() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let full = tokio::net::TcpSocket::new_v4().unwrap();
+            full.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let full = full.listen(0).unwrap();
+            let swallows = full.local_addr().unwrap();
+            let mut taken = Vec::new();
+            while let Ok(stream) = timeout(Duration::from_millis(100), TcpStream::connect(swallows)).await {
+                taken.push(stream.unwrap());
+            }
+            let broker = tokio::net::TcpListener::bind("127.0.0.2:0").await.unwrap();
+            let broker = broker.local_addr().unwrap();
+            let refuses = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let connecting = first_to_answer(vec![swallows, refuses, broker]);
+            let stream =
+                timeout(Duration::from_secs(20), connecting).await.expect("within the time of an attempt");
+            assert_eq!(stream.unwrap().peer_addr().unwrap(), broker);
+            let error = first_to_answer(vec![refuses]).await.unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            assert_eq!(first_to_answer(vec![]).await.unwrap_err().kind(), io::ErrorKind::NotFound);
+        });
+    }
+
+    #[test]
+    fn each_address_of_a_name_is_the_first_once_while_none_greets() {
+        let addresses = |ports: [u16; 3]| ports.map(|port| SocketAddr::from(([127, 0, 0, 1], port))).to_vec();
+        assert_eq!(in_turn(addresses([2, 1, 3]), 0), addresses([2, 1, 3]), "as the system would have it");
+        // Whatever the name server does to their order.
+        let mut first: Vec<u16> = [[2, 1, 3], [1, 3, 2], [3, 2, 1]]
+            .into_iter()
+            .zip(1..)
+            .map(|(ports, ungreeted)| in_turn(addresses(ports), ungreeted)[0].port())
+            .collect();
+        first.sort_unstable();
+        assert_eq!(first, [1, 2, 3]);
+        assert_eq!(in_turn(vec![], 7), []);
     }
 }
