@@ -95,10 +95,10 @@ pub(crate) fn expand(text: &str, world: &dyn World) -> Result<String, String> {
             let valid = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
                 && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
             if !valid {
-                return Err(format!(
-                    "`${{{name}}}` names no environment variable (letters, digits and `_`); \
-                         write `$$` for a plain dollar sign"
-                ));
+                // What stands there is no name, so it may be a piece of a password.
+                return Err("what stands in `${…}` names no environment variable (letters, digits and `_`); write `$$` \
+                            for a plain dollar sign"
+                    .into());
             }
             let Some(value) = world.variable(name) else {
                 return Err(format!(
@@ -147,6 +147,12 @@ mod tests {
         assert!(expand("${PASS", &world).unwrap_err().contains("has no `}`"));
         assert!(expand("${}", &world).unwrap_err().contains("names no environment variable"));
         assert!(expand("${A-B}", &world).unwrap_err().contains("names no environment variable"));
+    }
+
+    #[test]
+    fn a_piece_of_a_password_that_looks_like_a_variable_is_not_shown() {
+        assert!(!expand("pa${hush!}word", &world).unwrap_err().contains("hush"));
+        assert!(!expand("pa${hush", &world).unwrap_err().contains("hush"));
     }
 
     #[test]
