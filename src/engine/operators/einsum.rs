@@ -24,7 +24,8 @@ struct Equation {
 /// Others than these are tract's.
 pub(super) fn einsum(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let equation = node.get_attr::<String>("equation")?.replace(' ', "");
-    if !equation.contains('.') && !equation.ends_with("->") {
+    let sums_all = equation.ends_with("->") && equation.contains(|letter: char| letter.is_ascii_alphabetic());
+    if !equation.contains('.') && !sums_all {
         return super::stock(context, node);
     }
     let (operands, answer) = match equation.split_once("->") {
@@ -172,6 +173,10 @@ mod tests {
         assert_eq!(sum("ij,k->", 2), 42.0);
         assert_eq!(sum("ij,j,k->", 3), 20.0);
         assert_eq!(sum("...,...,k->", 3), 20.0);
+        let number = Sample::default().input("x", DataType::F32, &[]).output("y");
+        let number = number.node("Einsum", &["x"], &["y"], &[Attribute::Text("equation", "->")]).model();
+        let x = Tensor::f32(&[], vec![7.0]);
+        assert_eq!(number.session().run(&[&x]).unwrap(), [x]);
     }
 
     #[test]
