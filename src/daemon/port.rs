@@ -85,10 +85,13 @@ pub(super) fn ports<'p>(pipelines: impl Iterator<Item = &'p config::Pipeline> + 
         let source = &pipeline.source;
         let SourceKind::Serial(serial) = &source.kind else { continue };
         let route = Route { pipeline: index, sensors: serial.sensors.clone() };
+        let named = serial.sensors.iter().flatten().copied();
+        let watched: Vec<_> = named.zip(source.stale_after.into_iter().cycle()).collect();
         if let Some(port) = ports.iter_mut().find(|port| port.settings.port == serial.port) {
             let stale_after = &mut port.settings.stale_after;
             *stale_after = [*stale_after, source.stale_after].into_iter().flatten().min();
             port.settings.routes.push(route);
+            port.settings.sensors.extend(watched);
             if pipeline.decode.format == Format::Packet {
                 port.format = Some(Format::Packet);
             }
@@ -109,6 +112,7 @@ pub(super) fn ports<'p>(pipelines: impl Iterator<Item = &'p config::Pipeline> + 
                 Some(ModbusRole::Master) => Expects::Nothing,
             },
             routes: vec![route],
+            sensors: watched,
         };
         ports.push(Port::new(settings, Some(serial.wire.clone()), Some(pipeline.decode.format)));
     }
@@ -123,6 +127,7 @@ pub(super) fn ports<'p>(pipelines: impl Iterator<Item = &'p config::Pipeline> + 
                     durable: false,
                     expects: Expects::Nothing,
                     routes: Vec::new(),
+                    sensors: Vec::new(),
                 };
                 ports.push(Port::new(settings, None, None));
                 ports.len() - 1

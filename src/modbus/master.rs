@@ -158,6 +158,8 @@ pub struct Master {
     /// When the last byte that we know of was, or will be, over.
     busy_until: Micros,
     next_round: Micros,
+    /// Rounds begin.
+    polls: bool,
     wants_bus_since: Option<Micros>,
     babble_told: bool,
 }
@@ -204,6 +206,7 @@ impl Master {
             echoes: false,
             busy_until: now,
             next_round: now,
+            polls: true,
             wants_bus_since: None,
             babble_told: false,
         }
@@ -224,6 +227,15 @@ impl Master {
         self.busy_until = now;
         self.next_round = now;
         self.wants_bus_since = None;
+    }
+
+    /// Whether rounds are wanted: while nobody has room for one, none begins. Writes go on.
+    pub fn polls(&mut self, polls: bool) {
+        self.polls = polls;
+    }
+
+    fn is_round_due(&self, now: Micros) -> bool {
+        self.polls && !self.plan.is_empty() && now >= self.next_round
     }
 
     /// One more value to be written, as soon as the bus allows. Forgotten at its expiry, even while
@@ -258,7 +270,7 @@ impl Master {
             State::Waiting { until, .. } => until,
             State::Asking => quiet_at,
             State::Resting if !self.writes.is_empty() => quiet_at,
-            State::Resting if self.plan.is_empty() => Micros(u64::MAX),
+            State::Resting if self.plan.is_empty() || !self.polls => Micros(u64::MAX),
             State::Resting => self.next_round.max(quiet_at),
         }
     }
@@ -305,11 +317,7 @@ impl Master {
                     }
                 }
                 State::Asking if self.skip_resting(now) => self.end_round(now, tell),
-                State::Resting
-                    if self.writes.is_empty() && (self.plan.is_empty() || now < self.next_round) =>
-                {
-                    return;
-                }
+                State::Resting if self.writes.is_empty() && !self.is_round_due(now) => return,
                 State::Resting | State::Asking => {
                     if now < self.busy_until + self.settings.timing.silence() {
                         self.wait_for_silence(now, tell);
@@ -318,8 +326,7 @@ impl Master {
                     self.wants_bus_since = None;
                     self.babble_told = false;
                     let in_round = matches!(self.state, State::Asking);
-                    let is_due = in_round || !self.plan.is_empty() && now >= self.next_round;
-                    let yields = is_due && self.owed != Owed::Nothing;
+                    let yields = (in_round || self.is_round_due(now)) && self.owed != Owed::Nothing;
                     if let Some(write) = (!yields).then(|| self.writes.pop_front()).flatten() {
                         self.owed = Owed::Fetch;
                         self.send(

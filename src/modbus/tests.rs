@@ -445,6 +445,21 @@ fn writes_go_between_requests_and_are_confirmed_refused_or_expire() {
 }
 
 #[test]
+fn while_rounds_find_no_room_none_begins_and_writes_are_confirmed() {
+    let mut bus = Bus::new(two_units(), &[1, 2]);
+    bus.run(Duration::from_millis(2_500));
+    bus.master.polls(false);
+    bus.run(Duration::from_secs(5));
+    bus.master.write(coil(&bus, 2, 4), &mut |_| ());
+    bus.run(Duration::from_secs(5));
+    assert_eq!(bus.rounds.len(), 3);
+    assert!(bus.told.len() == 1 && bus.told[0].starts_with("Written("), "{:#?}", bus.told);
+    bus.master.polls(true);
+    bus.run(Duration::from_millis(400));
+    assert_eq!((bus.rounds.len(), bus.fault(ModbusFault::Silent)), (4, 0));
+}
+
+#[test]
 fn writes_wait_in_a_bounded_queue_and_not_for_ever() {
     let mut bus = Bus::new(Vec::new(), &[]);
     let write = coil(&bus, 1, 1);

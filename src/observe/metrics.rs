@@ -104,7 +104,7 @@ metrics_table! {
     LINK_FAILURES = Counter "lineside_link_failures_total" ["link"] "Connections lost, and attempts that failed.";
     LINK_UNMATCHED = Counter "lineside_link_unmatched_frames_total" ["link"] "Frames on a topic that no pipeline asked for.";
     PORT_UP = Gauge "lineside_port_up" ["port"] "1 while the serial port is open.";
-    PORT_STALLED = Gauge "lineside_port_stalled" ["port"] "1 while no frame has come for stale_after_ms.";
+    PORT_STALLED = Gauge "lineside_port_stalled" ["port"] "1 while no frame, or none of a sensor in `sensors`, has come for stale_after_ms.";
     PORT_OPENS = Counter "lineside_port_opens_total" ["port"] "Times that the port was opened.";
     PORT_FAILURES = Counter "lineside_port_failures_total" ["port"] "Times that the port could not be opened, and times that it went away.";
     PORT_BYTES = Counter "lineside_port_bytes_total" ["port"] "Bytes read.";

@@ -207,6 +207,26 @@ fn a_verdict_goes_to_a_port_of_its_own_with_the_broker_away_and_is_never_late() 
 }
 
 #[test]
+fn while_a_durable_poll_waits_for_the_broker_units_are_not_asked_and_verdicts_are_written() {
+    let mut site = Site::new(&[weigh()]);
+    let wire = wire(site.folder.path(), "bus");
+    let mut units = Peer::script("modbus_units.py", &[wire.there.to_str().unwrap()]);
+    units.wait_for("ready", |line| line == "ready");
+    let lamp = "write_back = { as = \"coil\", unit = 2, address = 7, on = [\"fail\"] }";
+    let durable = poll(&wire.here, "master", lamp).replace("framing =", "durable = true\nframing =");
+    let daemon = site.run(&durable);
+    site.client.wait_for(&result("meters"), SOON, |_| true);
+    site.broker.stop();
+    daemon.wait_log(&["cannot connect"], SOON);
+    // A round waits for a second, until its prediction is on disk; a unit is given up after a fifth of one.
+    std::thread::sleep(Duration::from_secs(3));
+    units.lines();
+    let verdict = "{\"unit\": 2, \"function\": 5, \"address\": 7, \"values\": [0]}";
+    units.wait_for(verdict, |said| said == verdict);
+    assert!(!daemon.log().contains("no answer"), "{}", daemon.log());
+}
+
+#[test]
 fn a_pipeline_that_takes_frames_by_mqtt_tells_a_register() {
     let mut site = Site::new(&[weigh()]);
     let wire = wire(site.folder.path(), "plc");

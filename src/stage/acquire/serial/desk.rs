@@ -44,6 +44,8 @@ pub(super) struct Desk {
     pub(super) counters: Arc<PortCounters>,
     marks: Marks,
     origins: Vec<(Option<u8>, Origin)>,
+    /// Sensors that have sent a frame since somebody asked.
+    spoke: Vec<u8>,
     delivery: u64,
     unsettled: Option<Arc<Unsettled>>,
     /// Arrivals for lanes without room.
@@ -65,6 +67,7 @@ impl Desk {
             intake,
             counters,
             origins: Vec::new(),
+            spoke: Vec::new(),
             delivery: identity::random(),
             unsettled,
             held: VecDeque::new(),
@@ -87,6 +90,7 @@ impl Desk {
         self.delivery = self.delivery.wrapping_add(1);
         let identity = Identity { delivery: self.delivery, redelivered: false, key: 0 };
         let origin = self.origin(heard.sensor);
+        self.spoke.extend(heard.sensor.filter(|sensor| !self.spoke.contains(sensor)));
         let payload = Bytes::copy_from_slice(heard.payload);
         let mut wanted = false;
         for index in 0..self.settings.routes.len() {
@@ -147,6 +151,11 @@ impl Desk {
         // At most 256 sensors and none: this list is short.
         self.origins.push((sensor, origin.clone()));
         origin
+    }
+
+    /// Sensors that have sent a frame since the last call.
+    pub(super) fn spoke(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.spoke)
     }
 
     /// Queues what is held, as far as there is room.

@@ -29,6 +29,16 @@ enum Trouble {
     Endless,
     OnlyDelimiters,
     Garbage,
+    /// One of several on the line.
+    SilentSensor(u8),
+}
+
+/// A sensor that a pipeline names, and after how long its silence matters.
+#[derive(Debug)]
+struct Watched {
+    sensor: u8,
+    stale_after: Duration,
+    frame_at: Micros,
 }
 
 /// A line of the log.
@@ -47,12 +57,14 @@ pub(super) struct Health {
     /// `stale_after_ms`.
     stale_after: Option<Duration>,
     expects: Expects,
+    sensors: Vec<Watched>,
     trouble: Option<Trouble>,
     said: Said,
     /// At the last look.
     seen: Seen,
     /// At the last good frame, or the opening.
     good: Seen,
+    looked_at: Micros,
     heard_at: Micros,
     frame_at: Micros,
     line: Option<LineCounts>,
@@ -106,10 +118,16 @@ impl Health {
             max_frame_bytes: settings.max_frame_bytes,
             stale_after: settings.stale_after,
             expects: settings.expects,
+            sensors: settings
+                .sensors
+                .iter()
+                .map(|&(sensor, stale_after)| Watched { sensor, stale_after, frame_at: Micros(0) })
+                .collect(),
             trouble: None,
             said,
             seen: Seen::default(),
             good: Seen::default(),
+            looked_at: Micros(0),
             heard_at: Micros(0),
             frame_at: Micros(0),
             line: None,
@@ -121,16 +139,22 @@ impl Health {
     pub(super) fn opened(&mut self, now: Micros, counters: &PortCounters, line: Option<LineCounts>) {
         self.seen = Seen::of(counters);
         self.good = self.seen;
-        (self.heard_at, self.frame_at) = (now, now);
+        (self.looked_at, self.heard_at, self.frame_at) = (now, now, now);
+        self.sensors.iter_mut().for_each(|watched| watched.frame_at = now);
         self.line = line;
         // What was wrong belonged to the line as it was; the log says that it is open.
         self.trouble = None;
         self.said.troubles.clear();
     }
 
-    /// No frame has come for `stale_after_ms`, be the port open or away.
+    /// No frame has come for `stale_after_ms`, or none of a sensor that is named, be the port open or away.
     pub(super) fn is_stalled(&self, now: Micros) -> bool {
         self.stale_after.is_some_and(|limit| now.since(self.frame_at) > limit)
+            || self.silent_sensors(now).next().is_some()
+    }
+
+    fn silent_sensors(&self, now: Micros) -> impl Iterator<Item = &Watched> {
+        self.sensors.iter().filter(move |watched| now.since(watched.frame_at) > watched.stale_after)
     }
 
     /// Takes over what the driver has counted since the last look.
@@ -149,10 +173,28 @@ impl Health {
         self.line = now;
     }
 
-    /// Looks at the counters of an open port; once a second is enough.
-    pub(super) fn look(&mut self, now: Micros, counters: &PortCounters) -> Vec<Remark> {
+    /// Looks at the counters of an open port; once a second is enough. `is_read`: there is room for more frames;
+    /// `spoke`: whether a sensor has sent a frame since the last look.
+    pub(super) fn look(
+        &mut self,
+        now: Micros,
+        counters: &PortCounters,
+        is_read: bool,
+        spoke: impl Fn(u8) -> bool,
+    ) -> Vec<Remark> {
         let seen = Seen::of(counters);
         let mut remarks = Vec::new();
+        if !is_read && seen.bytes == self.seen.bytes {
+            // What nobody fetches does not come, whatever the sensor sends: this time does not count.
+            let unread = now.since(self.looked_at);
+            self.heard_at = self.heard_at + unread;
+            self.frame_at = self.frame_at + unread;
+            self.sensors.iter_mut().for_each(|watched| watched.frame_at = watched.frame_at + unread);
+        }
+        self.looked_at = now;
+        for watched in self.sensors.iter_mut().filter(|watched| spoke(watched.sensor)) {
+            watched.frame_at = now;
+        }
         if seen.bytes != self.seen.bytes {
             self.heard_at = now;
         }
@@ -245,7 +287,14 @@ impl Health {
             return Some(Trouble::Garbage);
         }
         // What was wrong stays wrong until a frame comes.
-        self.trouble.filter(|_| bytes > 0)
+        let stays = |trouble: &Trouble| bytes > 0 && !matches!(trouble, Trouble::SilentSensor(_));
+        self.trouble.filter(stays).or_else(|| self.silent_sensor(now))
+    }
+
+    /// The first of which the log does not speak yet.
+    fn silent_sensor(&self, now: Micros) -> Option<Trouble> {
+        let silent = || self.silent_sensors(now).map(|watched| Trouble::SilentSensor(watched.sensor));
+        silent().find(|trouble| !self.said.troubles.contains(trouble)).or_else(|| silent().next())
     }
 
     fn words(&self, trouble: Trouble, now: Micros) -> String {
@@ -259,6 +308,10 @@ impl Health {
                         "does the other master ask, and are A and B of the bus joined to ours?",
                     _ => "is the sensor powered, and its TX joined to our RX?",
                 }
+            ),
+            Trouble::SilentSensor(sensor) => format!(
+                "nothing has come from sensor {sensor} within stale_after_ms, while others send; is it powered, and \
+                 joined to the line?"
             ),
             Trouble::WrongBaud => format!(
                 "the driver counts {} framing and {} parity errors in {bytes} bytes; the sender most likely runs at another rate or parity than {} baud",
@@ -313,6 +366,10 @@ mod tests {
         }
 
         fn of(expects: Expects, stale_after_ms: Option<u64>) -> Self {
+            Self::watching(expects, stale_after_ms, &[])
+        }
+
+        fn watching(expects: Expects, stale_after_ms: Option<u64>, sensors: &[(u8, Duration)]) -> Self {
             let counters = PortCounters::default();
             let mut health = Health::new(&Settings {
                 port: "/dev/x".into(),
@@ -322,6 +379,7 @@ mod tests {
                 durable: false,
                 expects,
                 routes: Vec::new(),
+                sensors: sensors.to_vec(),
             });
             health.opened(Micros(0), &counters, Some(LineCounts::default()));
             Self { health, counters, now: 0 }
@@ -340,7 +398,11 @@ mod tests {
         /// A second passes.
         fn look(&mut self) -> Vec<String> {
             self.now += 1_000_000;
-            let remarks = self.health.look(Micros(self.now), &self.counters);
+            self.look_at(true)
+        }
+
+        fn look_at(&mut self, is_read: bool) -> Vec<String> {
+            let remarks = self.health.look(Micros(self.now), &self.counters, is_read, |_| false);
             remarks.into_iter().map(|remark| remark.words).collect()
         }
     }
@@ -427,6 +489,42 @@ mod tests {
         bench.counters.frames.bump();
         bench.look();
         assert!(!bench.health.is_stalled(Micros(bench.now)));
+    }
+
+    #[test]
+    fn a_port_that_is_not_read_for_want_of_room_says_nothing_of_its_sensor() {
+        let mut bench = Bench::new(Some(2_500));
+        for _ in 0..60 {
+            bench.now += 1_000_000;
+            assert_eq!(bench.look_at(false), Vec::<String>::new());
+            assert!(!bench.health.is_stalled(Micros(bench.now)));
+        }
+        assert_eq!(bench.for_seconds(2, |_, _| ()), Vec::<String>::new());
+        assert!(bench.look()[0].contains("nothing has come for 3.0 s"));
+    }
+
+    #[test]
+    fn a_sensor_that_is_named_and_silent_is_told_once_while_others_on_its_line_send() {
+        let five_s = Duration::from_secs(5);
+        let mut bench =
+            Bench::watching(Expects::Frames, Some(2_500), &[(1, five_s), (2, five_s), (3, five_s)]);
+        let mut send = |seconds: u64, of: &[u8]| {
+            let mut said = Vec::new();
+            for _ in 0..seconds {
+                bench.now += 1_000_000;
+                bench.counters.bytes.add(20);
+                bench.counters.frames.bump();
+                let spoke = |sensor| of.contains(&sensor);
+                let remarks = bench.health.look(Micros(bench.now), &bench.counters, true, spoke);
+                said.extend(remarks.into_iter().map(|remark| remark.words));
+            }
+            (said, bench.health.is_stalled(Micros(bench.now)))
+        };
+        assert_eq!(send(5, &[1, 2, 3]), (Vec::new(), false));
+        let (said, is_stalled) = send(60, &[2]);
+        assert!(said.len() == 2 && is_stalled, "{said:?}");
+        assert!(said[0].contains("from sensor 1") && said[1].contains("from sensor 3"), "{said:?}");
+        assert_eq!(send(1, &[1, 2, 3]), (vec!["port /dev/x: frames come again".into()], false));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! Promise: a port that is absent, busy or unplugged is tried again until it is there, and each reason
 //! is said once; every byte read reaches the [`Talk`] in order; what cannot be queued yet is held, and
-//! the port is not read meanwhile. With `durable`, what was read is settled before the next read.
+//! the port is not read meanwhile (where we ask: not asked). With `durable`, what was read is settled before the next read.
 //! Not here: how frames stand in the stream (`decode::framing`; the daemon joins the two), what their
 //! bytes mean (`decode`).
 
@@ -37,6 +37,15 @@ pub trait Talk: Send {
         Duration::ZERO
     }
 
+    /// Whether nothing comes but what was asked for. Who asks is heard even while there is no room: it begins
+    /// nothing then, and what it has begun ends with what is heard.
+    fn asks(&self) -> bool {
+        false
+    }
+
+    /// Whether there is room for more frames; told before each [`pump`](Self::pump).
+    fn has_room(&mut self, _: bool) {}
+
     /// Bytes came.
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>));
 
@@ -52,6 +61,14 @@ impl Talk for Box<dyn Talk> {
 
     fn patience(&self) -> Duration {
         (**self).patience()
+    }
+
+    fn asks(&self) -> bool {
+        (**self).asks()
+    }
+
+    fn has_room(&mut self, has_room: bool) {
+        (**self).has_room(has_room);
     }
 
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
@@ -113,4 +130,6 @@ pub struct Settings {
     pub expects: Expects,
     /// Who listens.
     pub routes: Vec<Route>,
+    /// Sensors that pipelines name, and the `stale_after_ms` of each.
+    pub sensors: Vec<(u8, Duration)>,
 }

@@ -188,6 +188,14 @@ impl Talk for ModbusMaster {
         self.master.restart(now);
     }
 
+    fn asks(&self) -> bool {
+        true
+    }
+
+    fn has_room(&mut self, has_room: bool) {
+        self.master.polls(has_room);
+    }
+
     fn received(&mut self, now: Micros, bytes: &[u8], hear: &mut dyn FnMut(Heard<'_>)) {
         let Self { desk, master } = self;
         desk.taken = desk.taken.wrapping_add(bytes.len() as u32);

@@ -119,11 +119,12 @@ impl<T: Talk> SerialSource<T> {
             State::Away { again_at } => return Wait { interest: None, until: *again_at },
         };
         let (talk, desk) = (&mut self.talk, &mut self.desk);
+        talk.has_room(desk.takes_more());
         let due = talk.pump(now, &mut self.out, &mut |heard| desk.take(now, heard)).unwrap_or(look_at);
         self.bell.outgoing(&mut self.out);
         let rests = now < read_at;
         let mut interest = PollFlags::empty();
-        interest.set(PollFlags::IN, !rests && self.desk.takes_more());
+        interest.set(PollFlags::IN, !rests && (desk.takes_more() || talk.asks()));
         interest.set(PollFlags::OUT, !self.out.is_empty());
         // A rest is short, and the read after it sees what happened meanwhile. A port that must not be
         // read for longer is still watched for its end.
@@ -197,18 +198,20 @@ impl<T: Talk> SerialSource<T> {
 
     /// An absent port has been told of; that nothing comes from it needs no word.
     fn look(&mut self, now: Micros) {
-        let (health, counters) = (&mut self.health, &self.desk.counters);
+        let health = &mut self.health;
         if let State::Open(open) = &mut self.state {
             if now < open.look_at {
                 return;
             }
             open.look_at = now + LOOK_EVERY;
+            let (spoke, is_read) = (self.desk.spoke(), self.desk.takes_more());
+            let counters = &self.desk.counters;
             health.line(counters, open.tty.line_counts());
-            for remark in health.look(now, counters) {
+            for remark in health.look(now, counters, is_read, |sensor| spoke.contains(&sensor)) {
                 log::log!(remark.level, "{}", remark.words);
             }
         }
-        counters.stalled.store(u64::from(health.is_stalled(now)), Ordering::Relaxed);
+        self.desk.counters.stalled.store(u64::from(health.is_stalled(now)), Ordering::Relaxed);
     }
 }
 
@@ -233,7 +236,7 @@ impl Open {
         let rests = SystemClock.now() < self.read_at;
         // A rest that is over is followed by a read; there is no need to ask once more for whether.
         let reads = port.contains(PollFlags::IN) || wait.interest.is_none() && !rests;
-        if reads && desk.takes_more() {
+        if reads && (desk.takes_more() || talk.asks()) {
             return self.read(talk, desk);
         }
         if port.intersects(PollFlags::HUP | PollFlags::ERR | PollFlags::NVAL) {
