@@ -119,6 +119,8 @@ fn with_length(bytes: &[u8], runs: &[(&[u8], Vec<usize>)]) -> Vec<Proposal> {
             (1, ByteOrder::Little),
             (2, ByteOrder::Little),
             (2, ByteOrder::Big),
+            (3, ByteOrder::Little),
+            (3, ByteOrder::Big),
             (4, ByteOrder::Little),
             (4, ByteOrder::Big),
         ] {
@@ -133,9 +135,10 @@ fn with_length(bytes: &[u8], runs: &[(&[u8], Vec<usize>)]) -> Vec<Proposal> {
             found.push((field, chain, lengths.len()));
         }
     }
-    // Lengths that differ show that they are lengths; then what explains most, by the shortest sync word.
+    // Lengths that differ show that they are lengths; then what explains most, by the shortest sync word; then
+    // the widest field: zeros behind a length more often are its high bytes than a body's first.
     found.sort_by_key(|(field, chain, lengths)| {
-        std::cmp::Reverse(((*lengths).min(3), chain.covered, usize::MAX - field.sync.len()))
+        std::cmp::Reverse(((*lengths).min(3), chain.covered, usize::MAX - field.sync.len(), field.bytes))
     });
     found.truncate(LENGTHS_TRIED);
     // One search for all of them: what costs is to set up a hundred checksums.
@@ -144,13 +147,13 @@ fn with_length(bytes: &[u8], runs: &[(&[u8], Vec<usize>)]) -> Vec<Proposal> {
     let starts = [CrcFrom::Sync, CrcFrom::Length, CrcFrom::Body];
     let fits = fitting(&readings, None);
     let with_crc = |fit: &Fit| {
-        let (field, _, lengths) = &found[fit.reading / starts.len()];
-        field_proposal(field, starts[fit.reading % starts.len()], Some(*fit), *lengths)
+        let (field, chain, lengths) = &found[fit.reading / starts.len()];
+        field_proposal(field, starts[fit.reading % starts.len()], Some(*fit), chain, *lengths)
     };
     let mut proposals: Vec<Proposal> = fits.iter().filter_map(with_crc).collect();
     if proposals.is_empty() {
-        let plain = |(field, _, lengths): &(Lengths<'_>, Chain, usize)| {
-            field_proposal(field, CrcFrom::Body, None, *lengths)
+        let plain = |(field, chain, lengths): &(Lengths<'_>, Chain, usize)| {
+            field_proposal(field, CrcFrom::Body, None, chain, *lengths)
         };
         proposals.extend(found.iter().filter_map(plain).take(TRIED));
     }
@@ -192,6 +195,7 @@ fn field_proposal(
     field: &Lengths<'_>,
     crc_from: CrcFrom,
     fit: Option<Fit>,
+    chain: &Chain,
     lengths: usize,
 ) -> Option<Proposal> {
     let sum = fit.map_or(0, |fit| fit.bytes);
@@ -208,7 +212,11 @@ fn field_proposal(
         counts,
         crc_from,
     };
-    let evidence = vec![format!("{lengths} different lengths lead to the next sync word")];
+    let mut evidence = vec![format!("{lengths} different lengths lead to the next sync word")];
+    let has_zeros = field.bytes > 1 && chain.frames.iter().all(|(_, total)| *total < 256);
+    if has_zeros && counts == LengthCounts::Whole && field.order == ByteOrder::Little {
+        evidence.push("the zeros behind the length's first byte may begin the body".into());
+    }
     let strength = if lengths >= 3 { Strength::Strong } else { Strength::Weak };
     Some(Proposal { kind, crc: fit.map(|fit| fit.crc), strength, evidence })
 }
@@ -226,9 +234,19 @@ fn with_one_size(bytes: &[u8], runs: &[(&[u8], Vec<usize>)]) -> Vec<Proposal> {
     }
     // One chain shows the period; where in it a frame begins is another question.
     found.sort_by_key(|(period, chain)| (usize::MAX - chain.covered, *period));
-    found.dedup_by_key(|(period, _)| *period);
-    for (period, chain) in found.into_iter().take(TRIED) {
-        let proposals = sizes(bytes, period, &chain);
+    let mut periods: Vec<usize> = Vec::new();
+    for (period, _) in &found {
+        if !periods.contains(period) {
+            periods.push(*period);
+        }
+    }
+    for period in periods.into_iter().take(TRIED) {
+        // A byte that stands in a frame twice leads astray where one was lost: most columns stay in the chain that
+        // none led so.
+        let constant = |chain: &Chain| (0..period).filter(|at| is_constant(bytes, chain, *at)).count();
+        let chains = found.iter().filter(|(of, _)| *of == period).map(|(_, chain)| chain);
+        let Some(chain) = chains.max_by_key(|chain| (constant(chain), chain.covered)) else { continue };
+        let proposals = sizes(bytes, period, chain);
         if !proposals.is_empty() {
             return proposals;
         }

@@ -97,6 +97,8 @@ fn every_framing_with_a_checksum_is_found_for_certain() {
         (field("aa55", 1, Little, LengthCounts::Body, Length), "crc16_modbus", None, None),
         (field("7e", 1, Little, LengthCounts::Whole, Sync), "crc16_kermit", None, None),
         (field("a5a55a", 4, Big, LengthCounts::BodyAndCrc, Length), "crc32_iso_hdlc", None, None),
+        (field("c6", 2, Little, LengthCounts::Whole, Length), "crc16_genibus", None, None),
+        (field("aa55", 3, Big, LengthCounts::Body, Body), "crc16_xmodem", None, None),
         (field("b562", 2, Big, LengthCounts::Body, Sync), "crc8_smbus", None, None),
         (fixed("eb90", 12, Sync), "crc16_ibm_3740", None, Some(12)),
         (fixed("aa55", 8, Body), "crc16_xmodem", None, Some(8)),
@@ -136,6 +138,18 @@ fn noise_on_the_line_hides_none_of_them() {
         );
         assert!(found.bad > 0, "{found:?}");
     }
+}
+
+#[test]
+fn a_byte_lost_among_frames_of_one_size_hides_nothing_where_a_byte_repeats_in_them() {
+    let sent = framing(fixed("23c6", 16, CrcFrom::Body), Some("crc16_genibus"), None);
+    let mut chance = Chance(5);
+    let text = |chance: &mut Chance| format!("T{:05} H{:05}   ", chance.below(1_000), chance.below(1_000));
+    let texts: Vec<Vec<u8>> = (0..150).map(|_| text(&mut chance).into_bytes()).collect();
+    let mut wire = stream(&sent, &texts);
+    wire.remove(60 * 20 + 3);
+    let found = best(&wire);
+    assert_eq!((found.confidence, found.spoken), (Confidence::Certain, Spoken::Frames(sent)), "{found:?}");
 }
 
 #[test]
