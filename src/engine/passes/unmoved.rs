@@ -17,7 +17,7 @@
 //!   none in its answer, and is read as if it had no answer: the optimiser fails (0.23.9). Goes when tract
 //!   writes and reads `ij->` alike.
 
-use tract_core::internal::{AxisOp, ToDim};
+use tract_core::internal::ToDim;
 use tract_core::ops::array::{MultiBroadcastTo, StridedSlice, Tile};
 use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::cnn::Conv;
@@ -39,7 +39,7 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     let sums = model.nodes().iter().any(|node| node.op_is::<EinSum>() || node.op_is::<Conv>());
     for id in 0..model.nodes().len() {
         let node = model.node(id);
-        if node.op_is::<EinSum>() && becomes_a_number(model, id)? {
+        if is_one_number(model, id)? {
             fence::behind(model, id)?;
         } else if node.op_is::<StridedSlice>() && has_steps(model, id)? {
             fence::before(model, id, 0)?;
@@ -72,18 +72,12 @@ fn spreads(node: &TypedNode) -> bool {
     node.op_is::<MultiBroadcastTo>() || node.op_is::<Tile>()
 }
 
-/// Whether nothing but axes is taken from a node's answer until none is left.
-fn becomes_a_number(model: &TypedModel, mut id: usize) -> TractResult<bool> {
-    while let &[next] = &*model.node(id).outputs[0].successors {
-        id = next.node;
-        if !model.node(id).op_is::<AxisOp>() {
-            return Ok(false);
-        }
-        if model.outlet_fact(id.into())?.rank() == 0 {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+/// Whether a product sums over several axes to one number: its axes of length 1 may be taken from it, and the
+/// several made one.
+fn is_one_number(model: &TypedModel, id: usize) -> TractResult<bool> {
+    let Some(sum) = model.node(id).op_as::<EinSum>() else { return Ok(false) };
+    let summed = sum.axes.iter_all_axes().filter(|axis| axis.outputs[0].is_empty()).count();
+    Ok(summed > 1 && model.outlet_fact(id.into())?.shape.volume() == 1.to_dim())
 }
 
 /// Whether a tensor may be one number for each channel.
@@ -172,6 +166,15 @@ mod tests {
         let x = Tensor::f32(&[2, 2, 2], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]);
         let answer = sample.model().session().run(&[&x]).unwrap();
         assert_eq!(answer, [Tensor::f32(&[], vec![270.0])]);
+        let multiplied =
+            Sample::default().input("x", DataType::F32, &[2, 2, 2]).weights("w", &[2, 1], &[1.0, 10.0]);
+        let multiplied = multiplied
+            .node("Einsum", &["x", "w"], &["s"], &[Attribute::Text("equation", "abc,az->z")])
+            .weights("v", &[1, 3], &[1.0, 2.0, -1.0])
+            .node("MatMul", &["s", "v"], &["y"], &[])
+            .output("y");
+        let answer = multiplied.model().session().run(&[&x]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[3], vec![270.0, 540.0, -270.0])]);
     }
 
     #[test]
