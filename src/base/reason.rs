@@ -90,7 +90,7 @@ reasons! {
     InferPanicked = "infer_panicked" in Infer,
     /// The scores are no basis for a verdict: NaN, or not the shape that the card describes.
     BadScores = "bad_scores" in Interpret,
-    /// The prediction makes a larger packet than the broker takes (MQTT 5).
+    /// The prediction makes a larger packet than the broker takes (MQTT 5), or has a longer topic than MQTT knows.
     PredictionTooLarge = "prediction_too_large" in Publish,
     /// The broker refuses to take it, for a reason that does not pass (MQTT 5).
     BrokerRefused = "broker_refused" in Publish,

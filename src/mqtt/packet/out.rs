@@ -201,8 +201,8 @@ impl DerefMut for Out {
     }
 }
 
-/// A length field and the bytes. Longer ones do not get here: the config checks topics, ids and logins,
-/// and what a frame carries along came in such a field itself.
+/// A length field and the bytes. Longer ones do not get here: the config checks topics, ids and logins, an
+/// answer's topic is measured before it is queued, and what a frame carries along came in such a field itself.
 pub(super) fn text(out: &mut BytesMut, text: &[u8]) {
     debug_assert!(text.len() <= usize::from(u16::MAX), "§1.5.4: a text has 16 bits for its length");
     let text = &text[..text.len().min(usize::from(u16::MAX))];

@@ -12,7 +12,7 @@ pub mod write_back;
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -31,6 +31,8 @@ use suspicion::{Suspicion, Verdict};
 
 /// Encoded bytes after which the socket gets its turn.
 const PORTION_BYTES: usize = 64 * 1024;
+/// A text has 16 bits for its length (§1.5.4), on disk as well.
+const LONGEST_TOPIC: usize = u16::MAX as usize;
 /// A broker that answers pings but has not acknowledged a message for this long has lost it.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(60);
 /// A message that the broker refused without saying whether the message is at fault goes out again after
@@ -108,8 +110,22 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    /// Queues a message; waits for room where [`Outbox::append`] does.
+    /// Queues a message; waits for room where [`Outbox::append`] does. One whose topic is longer than can be sent
+    /// is lost here: a level that its frame's sender has filled may stand in it.
     pub fn publish(&self, entry: Entry) {
+        if entry.topic.len() > LONGEST_TOPIC {
+            static SAID: Once = Once::new();
+            SAID.call_once(|| {
+                log::error!(
+                    "an answer is lost: its topic would have {} bytes, and MQTT's have {LONGEST_TOPIC} at most; others like it \
+                     are counted as prediction_too_large (said once)",
+                    entry.topic.len()
+                );
+            });
+            self.counters[entry.pipeline].lost(Reason::PredictionTooLarge).bump();
+            entry.ticket.settle();
+            return;
+        }
         self.outbox.append(entry);
         (self.wake)();
     }
@@ -510,6 +526,7 @@ mod tests {
     use crate::base::Identity;
     use crate::config::{self, OutboxWhenFull, Protocol};
     use crate::flow::Ticket;
+    use crate::mqtt::Ledger;
     use crate::mqtt::packet::{PubAck, Reason as Why, read};
     use std::num::NonZeroU64;
 
@@ -551,16 +568,20 @@ mod tests {
 
     impl Bench {
         fn queue(&self, text: &str, qos: Qos) {
+            self.queue_on("result", text, qos, Ticket::none());
+        }
+
+        fn queue_on(&self, topic: &str, text: &str, qos: Qos, ticket: Ticket) {
             self.outlet.publisher.publish(Entry {
                 pipeline: 0,
-                topic: "result".into(),
+                topic: topic.into(),
                 payload: format!("{{\"text\":\"{text}\",\"resent\":false}}").into_bytes().into(),
                 qos,
                 retain: false,
                 kind: Kind::Prediction,
                 identity: Identity { delivery: 0, redelivered: false, key: 0 },
                 back: None,
-                ticket: Ticket::none(),
+                ticket,
                 queued_at: Micros(0),
             });
         }
@@ -858,6 +879,22 @@ mod tests {
         assert_eq!(sent.len(), 1);
         assert!(sent[0].1.contains("\"b\""), "{sent:?}");
         assert_eq!(bench.lost(Reason::PredictionTooLarge), 1);
+    }
+
+    #[test]
+    fn an_answer_whose_topic_cannot_be_written_down_is_lost_by_name_and_the_longest_that_can_is_not() {
+        let bench = bench();
+        let ledger = Arc::new(Ledger::new(|| {}));
+        let queue = |bytes, pkid| {
+            let ticket = Ticket::new(ledger.clone(), ledger.taken(pkid, 0, 1));
+            bench.queue_on(&"t".repeat(bytes), "x", Qos::AtLeastOnce, ticket);
+        };
+        queue(65_536, 7);
+        assert_eq!(bench.lost(Reason::PredictionTooLarge), 1);
+        assert_eq!(ledger.next_ack(), Some(7), "its frame does not come again to end here again");
+        queue(65_535, 8);
+        assert_eq!((bench.lost(Reason::PredictionTooLarge), ledger.next_ack()), (1, None));
+        assert_eq!(bench.outlet.publisher.outbox.depth().live, 1);
     }
 
     #[test]
