@@ -199,7 +199,7 @@ keys! {
         queue_frames: Whole<1, 1_000_000> = 8,
         /// Bytes of frames that may wait for a worker.
         queue_bytes: Whole<1, 1_099_511_627_776> = 67_108_864,
-        /// What happens when the queue is full.
+        /// What happens when the queue is full. Default with durable = true: block.
         when_full: WhenFullWord = WhenFull::DropOldest,
         /// A frame that has waited for so many milliseconds is dropped before inference. Default:
         /// never.

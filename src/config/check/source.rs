@@ -11,7 +11,7 @@ use crate::config::document::{Field, shorten};
 use crate::config::nearest::nearest;
 use crate::config::raw::{FramingKind as FramingWord, Kind, RawPipeline, RawSource};
 use crate::config::serial::{FlowControl, Framing, FramingKind, Line, Serial, SyncWord, Wire};
-use crate::config::{Modbus, Source, SourceKind, topic};
+use crate::config::{Modbus, Source, SourceKind, WhenFull, topic};
 
 /// Largest payload that is taken where the config says nothing: 16 MiB, an uncompressed 5-megapixel frame.
 const MAX_PAYLOAD_BYTES: u64 = 16_777_216;
@@ -117,11 +117,18 @@ impl Rules<'_, '_> {
             (Field::Absent, queue) => queue.map(|queue| queue.min(MAX_PAYLOAD_BYTES)),
             (max, _) => max.value().copied(),
         };
+        let kind = kind?;
+        // The frames of one read come at once: a queue that drops some loses what was to be kept.
+        let is_durable = matches!(&kind, SourceKind::Serial(serial) if serial.durable);
+        let when_full = match raw.when_full.value()? {
+            _ if is_durable && !raw.when_full.is_written() => WhenFull::Block,
+            written => *written,
+        };
         Some(Source {
-            kind: kind?,
+            kind,
             queue_frames: positive(&raw.queue_frames)?,
             queue_bytes: positive(&raw.queue_bytes)?,
-            when_full: *raw.when_full.value()?,
+            when_full,
             stale_after: match &raw.stale_after_ms {
                 Field::Broken => return None,
                 ms => ms.value().map(|ms| Duration::from_millis(*ms)),
@@ -487,7 +494,7 @@ impl Rules<'_, '_> {
 mod tests {
     use std::path::Path;
 
-    use crate::config::{Config, SourceKind};
+    use crate::config::{Config, SourceKind, WhenFull};
 
     /// What is wrong with a serial source of these lines; empty: nothing.
     fn complaints(source: &str, format: &str) -> String {
@@ -590,6 +597,21 @@ mod tests {
         assert!(together(&fixed("AA55", 8), &fixed("aa 55", 8)).is_empty());
         let found = together(&fixed("AA55", 8), &fixed("AA56", 9));
         assert!(found[0].contains("otherwise about frame_bytes, sync; one port"), "{found:?}");
+    }
+
+    #[test]
+    fn a_durable_port_waits_for_room_unless_it_is_told_to_drop() {
+        let when_full = |own: &str| {
+            let text = format!(
+                "[device]\nid = \"d\"\n[broker]\nurl = \"mqtt://b\"\n[[pipeline]]\nname = \"p\"\nmodel = \"m\"\n\
+                 decode = {{ format = \"json\" }}\n[pipeline.source]\nkind = \"serial\"\nport = \"/dev/ttyS1\"\n\
+                 framing = \"line\"\n{own}\n"
+            );
+            Config::parse(&text, Path::new("l.toml"), &|_: &str| None).unwrap().pipelines[0].source.when_full
+        };
+        assert_eq!(when_full(""), WhenFull::DropOldest);
+        assert_eq!(when_full("durable = true"), WhenFull::Block);
+        assert_eq!(when_full("durable = true\nwhen_full = \"drop_oldest\""), WhenFull::DropOldest);
     }
 
     #[test]
