@@ -363,19 +363,19 @@ impl Rules<'_, '_> {
             {
                 faults.push(format!("on {ours} this device speaks of itself; choose another topic"));
             }
-            if let (Some((source, source_at)), Some(ours)) = (source, &ours) {
-                if topic::meet(ours, source) {
-                    // One complaint is enough where `error_topic` only follows `topic`.
-                    let at = field.at().unwrap_or(source_at);
-                    let message = format!(
-                        "{key} {:?} matches the pipeline's own source topic {:?}: what it \
-                             publishes would come back as frames; keep them apart",
-                        shorten(text),
-                        shorten(source)
-                    );
-                    self.complain(at, message);
-                    good = false;
-                }
+            if let (Some((source, source_at)), Some(ours)) = (source, &ours)
+                && topic::meet(ours, source)
+            {
+                // One complaint is enough where `error_topic` only follows `topic`.
+                let at = field.at().unwrap_or(source_at);
+                let message = format!(
+                    "{key} {:?} matches the pipeline's own source topic {:?}: what it \
+                         publishes would come back as frames; keep them apart",
+                    shorten(text),
+                    shorten(source)
+                );
+                self.complain(at, message);
+                good = false;
             }
             for fault in faults {
                 self.complain(field.at().unwrap_or(0), format!("{key} {:?}: {fault}", shorten(text)));

@@ -125,7 +125,7 @@ fn what_calls_would_copy_is_bounded() {
         let end = node("Abs", &["x"], &["y"]);
         read(&model(calls.chain([end]).collect(), vec![function("my.f", &["a"], &["b"], vec![body])]))
     };
-    let held = NodeProto { attribute: vec![long.clone()], ..node("Abs", &["a"], &["b"]) };
+    let held = NodeProto { attribute: vec![long], ..node("Abs", &["a"], &["b"]) };
     let told = told_of(held, node("my.f", &["x"], &["t"])).unwrap_err();
     assert!(
         told.contains("calls its function my:f: written out, the calls take more than 67108864 bytes"),

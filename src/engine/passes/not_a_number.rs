@@ -68,7 +68,7 @@ enum Rule {
     Along(TVec<usize>),
     Reduced(Reduce),
     /// A window with NaN in it is NaN.
-    Pooled(PoolSpec),
+    Pooled(Box<PoolSpec>),
     /// NaN is larger than every number, as in NumPy's and onnxruntime's order.
     Ordered(Topk),
     /// Computed anew in f64, where tract's kernel overflows or clamps as well.
@@ -132,7 +132,7 @@ impl Rule {
         }
         let pool = op.downcast_ref::<OptMaxPool>().map(|op| &op.pool_spec);
         if let Some(pool) = pool.or_else(|| op.downcast_ref::<MaxPool>().map(|op| &op.pool_spec)) {
-            return Some(Self::Pooled(pool.clone()));
+            return Some(Self::Pooled(Box::new(pool.clone())));
         }
         if let Some(op) = op.downcast_ref::<Topk>() {
             return Some(Self::Ordered(op.clone()));
