@@ -59,6 +59,17 @@ pub struct Line {
 }
 
 impl Line {
+    /// The line of tests that are about something else.
+    #[cfg(test)]
+    pub(crate) const USUAL: Self = Self {
+        baud: 115_200,
+        data_bits: 8,
+        parity: Parity::None,
+        stop_bits: 1,
+        flow: FlowControl::None,
+        rs485: false,
+    };
+
     /// Time that one character takes, in nanoseconds.
     pub fn character_ns(&self) -> u64 {
         let bits = 1 + self.data_bits + u8::from(self.parity != Parity::None) + self.stop_bits;

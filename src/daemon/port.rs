@@ -408,17 +408,10 @@ mod tests {
     use std::num::NonZeroUsize;
 
     use super::*;
-    use crate::config::serial::{FlowControl, Line, Parity};
+    use crate::config::serial::Line;
     use crate::stage::decode::framing::packet::{Header, SampleType};
 
-    const LINE: Line = Line {
-        baud: 115_200,
-        data_bits: 8,
-        parity: Parity::None,
-        stop_bits: 1,
-        flow: FlowControl::None,
-        rs485: false,
-    };
+    const LINE: Line = Line::USUAL;
 
     fn config(kind: FramingKind, sequence_bytes: u8) -> serial::Framing {
         serial::Framing {

@@ -2,18 +2,11 @@
 
 use super::*;
 use crate::base::wire::CrcName;
-use crate::config::serial::{CrcFrom, FlowControl, Framing, FramingKind, Line, Parity, SyncWord};
+use crate::config::serial::{CrcFrom, Framing, FramingKind, Line, SyncWord};
 use proptest::prelude::*;
 use std::num::NonZeroUsize;
 
-const LINE: Line = Line {
-    baud: 115_200,
-    data_bits: 8,
-    parity: Parity::None,
-    stop_bits: 1,
-    flow: FlowControl::None,
-    rs485: false,
-};
+const LINE: Line = Line::USUAL;
 
 fn config(kind: FramingKind) -> Framing {
     Framing {

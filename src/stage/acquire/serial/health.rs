@@ -343,16 +343,9 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::serial::{FlowControl, Line, Parity};
+    use crate::config::serial::Line;
 
-    const LINE: Line = Line {
-        baud: 9600,
-        data_bits: 8,
-        parity: Parity::None,
-        stop_bits: 1,
-        flow: FlowControl::None,
-        rs485: false,
-    };
+    const LINE: Line = Line { baud: 9600, ..Line::USUAL };
 
     struct Bench {
         health: Health,

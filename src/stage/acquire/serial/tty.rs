@@ -366,14 +366,7 @@ fn rs485(_: &File) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    const LINE: Line = Line {
-        baud: 115_200,
-        data_bits: 8,
-        parity: Parity::None,
-        stop_bits: 1,
-        flow: FlowControl::None,
-        rs485: false,
-    };
+    const LINE: Line = Line::USUAL;
 
     #[test]
     fn what_is_no_port_says_what_it_is_instead() {
