@@ -220,12 +220,13 @@ pub(crate) fn relu_layer() -> Sample {
         .output("y")
 }
 
-/// `y = 6 ÷ x` in whole numbers: the engine's operator panics on 0, which the standard leaves open.
-pub(crate) fn quotient() -> Sample {
+/// 6 at the place `x` of three: the engine's operator panics where there is no such place.
+pub(crate) fn placed() -> Sample {
     Sample::default()
         .input("x", DataType::I64, &[1])
-        .integer("six", 6)
-        .node("Div", &["six", "x"], &["y"], &[])
+        .integers("none", &[0, 0, 0])
+        .integers("six", &[6])
+        .node("ScatterElements", &["none", "x", "six"], &["y"], &[])
         .output("y")
 }
 

@@ -79,11 +79,21 @@ impl Case {
 
     /// How it fails, if it does.
     pub(crate) fn fault(&self) -> Option<Fault> {
-        let panicked = |_| Err(Fault::Wrong("panicked".to_owned()));
-        catch_unwind(AssertUnwindSafe(|| self.run())).unwrap_or_else(panicked).err()
+        self.compared().err()
     }
 
-    fn run(&self) -> Result<(), Fault> {
+    fn compared(&self) -> Result<(), Fault> {
+        let answers = answers(self)?;
+        for (i, (name, file)) in self.outputs.iter().enumerate() {
+            let expected = npy::read(file).map_err(|error| Fault::Refused(error.to_string()))?;
+            let seen = answers.get(i).ok_or_else(|| Fault::Wrong(format!("there is no output {i}")))?;
+            compare(seen, &expected, self.tolerance)
+                .map_err(|what| Fault::Wrong(format!("output {name:?}: {what}")))?;
+        }
+        Ok(())
+    }
+
+    fn run(&self) -> Result<Vec<Tensor>, Fault> {
         let read = |path: &Path| npy::read(path).map_err(|error| Fault::Refused(error.to_string()));
         let mut specs = Vec::new();
         let mut inputs = Vec::new();
@@ -94,20 +104,21 @@ impl Case {
             inputs.push(tensor);
         }
         let model = Model::open(&self.model, &specs).map_err(|error| Fault::of_load(chain(&error)))?;
+        for ((name, _), port) in self.outputs.iter().zip(model.outputs()) {
+            assert_eq!(&port.name, name, "{}: order of outputs", self.name);
+        }
         let given: Vec<&Tensor> = inputs.iter().collect();
-        let answers = model.session().run(&given).map_err(|error| match error {
+        model.session().run(&given).map_err(|error| match error {
             InferError::Panicked { .. } => Fault::Wrong(chain(&error)),
             error => Fault::Refused(chain(&error)),
-        })?;
-        for (i, (name, file)) in self.outputs.iter().enumerate() {
-            let expected = read(file)?;
-            let seen = answers.get(i).ok_or_else(|| Fault::Wrong(format!("there is no output {i}")))?;
-            assert_eq!(&model.outputs()[i].name, name, "{}: order of outputs", self.name);
-            compare(seen, &expected, self.tolerance)
-                .map_err(|what| Fault::Wrong(format!("output {name:?}: {what}")))?;
-        }
-        Ok(())
+        })
     }
+}
+
+/// What the engine answers, in the order of the model's outputs.
+pub(crate) fn answers(case: &Case) -> Result<Vec<Tensor>, Fault> {
+    let panicked = |_| Err(Fault::Wrong("panicked".to_owned()));
+    catch_unwind(AssertUnwindSafe(|| case.run())).unwrap_or_else(panicked)
 }
 
 /// Why a case does not give the expected answer.
@@ -159,7 +170,7 @@ pub(crate) fn compare(seen: &Tensor, expected: &Tensor, tolerance: f64) -> Resul
 }
 
 /// `None` for labels.
-fn numbers(data: &Data) -> Option<Vec<f64>> {
+pub(crate) fn numbers(data: &Data) -> Option<Vec<f64>> {
     match data {
         Data::F32(values) => Some(values.iter().map(|x| f64::from(*x)).collect()),
         Data::F64(values) => Some(values.clone()),

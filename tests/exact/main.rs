@@ -3,6 +3,8 @@
 #[path = "batches/batches.rs"]
 mod batches;
 mod cases;
+#[path = "edges/edges.rs"]
+mod edges;
 #[path = "elements/elements.rs"]
 mod elements;
 #[path = "functions/functions.rs"]

@@ -1,16 +1,21 @@
-//! Element by element: Celu (opset 12), Mod (13), SwiGLU (opset 28), CumSum (11) and CumProd (26),
+//! Element by element: Celu (opset 12), Selu (6), Mod (13), SwiGLU (opset 28), CumSum (11) and CumProd (26),
 //! Det (11), MatMul (13) of two vectors and of wide whole numbers.
 //!
 //! Source: ONNX, Operators.md. Celu: max(0, x) + min(0, α·(exp(x/α) − 1)). SwiGLU: a·σ(α·a)·b.
-//! tract's Celu in f16 forgets the division, and in any type the α in front (0.23.9).
+//! tract's Celu in f16 forgets the division, and in any type the α in front; its Selu knows the standard's α
+//! and γ to five digits (0.23.9).
 
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::{AttributeProto, NodeProto};
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
-use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
+use super::single;
+use super::values::{
+    around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, from_wholes, ints, wholes,
+};
 
 #[derive(Debug)]
 struct Celu {
@@ -41,6 +46,22 @@ impl Literal for Celu {
     }
 }
 
+/// tract's, with the standard's own numbers where the node has none.
+pub(super) fn selu(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let mut node = node.clone();
+    for (name, value) in [("alpha", 1.673_263_2), ("gamma", 1.050_701)] {
+        if node.get_attr_opt::<f32>(name)?.is_none() {
+            node.attribute.push(AttributeProto {
+                name: name.to_owned(),
+                r#type: AttributeType::Float.into(),
+                f: value,
+                ..AttributeProto::default()
+            });
+        }
+    }
+    single::stock(context, &node)
+}
+
 /// With `fmod` the sign of the dividend, else that of the divisor. tract takes the wrong operand for
 /// one of them where shapes differ (0.23.9).
 #[derive(Debug)]
@@ -63,14 +84,14 @@ impl Literal for Modulo {
         let pairs =
             || coordinates(&shape).map(|at| (broadcast_at(a.shape(), &at), broadcast_at(b.shape(), &at)));
         if a.datum_type().is_integer() {
-            let (left, right) = (ints(a)?, ints(b)?);
+            let (left, right) = (wholes(a)?, wholes(b)?);
             let rest = |(i, j): (usize, usize)| {
                 let (a, b) = (left[i], right[j]);
                 let rest = a.checked_rem(b).context("a remainder of a division by 0")?;
                 Ok(if !self.fmod && rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
             };
             let values = pairs().map(rest).collect::<TractResult<Vec<_>>>()?;
-            return Ok(vec![Tensor::from_shape(&shape, &values)?.cast_to_dt(a.datum_type())?.into_owned()]);
+            return Ok(vec![from_wholes(a.datum_type(), &shape, &values)?]);
         }
         let (left, right) = (floats(a)?, floats(b)?);
         let rest = |(i, j): (usize, usize)| {

@@ -120,7 +120,18 @@ pub(super) fn choose(
     literal: impl Literal,
     ours: fn(&[Option<&TypedFact>]) -> bool,
 ) -> Built {
-    let (theirs, closures) = super::stock(context, node)?;
+    choose_between(context, node, super::stock(context, node), literal, ours)
+}
+
+/// The same, with another operator than tract's for all other inputs.
+pub(super) fn choose_between(
+    context: &ParsingContext<'_>,
+    node: &NodeProto,
+    others: Built,
+    literal: impl Literal,
+    ours: fn(&[Option<&TypedFact>]) -> bool,
+) -> Built {
+    let (theirs, closures) = others?;
     ensure!(closures.is_empty(), "{} holds a graph", node.op_type);
     let literal = wrapped(context, node, literal);
     Ok((Box::new(Choice { theirs, literal, ours }), vec![]))

@@ -26,9 +26,11 @@ mod linear_attention;
 mod literal;
 mod logarithms;
 mod losses;
+mod mean_variance;
 pub(super) mod ml;
 mod moved;
 mod patches;
+mod powers;
 mod quantized;
 mod quantized_conv;
 mod quantized_lstm;
@@ -65,6 +67,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Asinh", wider::function),
     ("Attention", attention::attention),
     ("AveragePool", single::stock),
+    ("BatchNormalization", single::stock),
     ("BitCast", bits::bit_cast),
     ("BitShift", bits::bit_shift),
     ("BlackmanWindow", windows::blackman),
@@ -83,8 +86,10 @@ const OURS: &[(&str, Builder)] = &[
     ("DequantizeLinear", quantized::dequantize),
     ("Det", elementwise::det),
     ("Einsum", einsum::einsum),
+    ("Elu", single::stock),
     ("Equal", wider::equal),
     ("GRU", recurrent::gru),
+    ("Gelu", single::stock),
     ("Gemm", gemm::gemm),
     ("GlobalAveragePool", single::stock),
     ("GlobalLpPool", patches::global_lp_pool),
@@ -107,13 +112,15 @@ const OURS: &[(&str, Builder)] = &[
     ("MaxPool", patches::max_pool),
     ("MaxUnpool", moved::max_unpool),
     ("MelWeightMatrix", windows::mel_weight_matrix),
-    ("MeanVarianceNormalization", single::stock),
+    ("Mean", single::stock),
+    ("MeanVarianceNormalization", mean_variance::mean_variance),
+    ("Mish", single::stock),
     ("Mod", elementwise::modulo),
     ("NegativeLogLikelihoodLoss", losses::negative_log_likelihood),
     ("NonMaxSuppression", suppression::non_max_suppression),
     ("OneHot", sets::one_hot),
     ("Pad", moved::pad),
-    ("Pow", wider::pow),
+    ("Pow", powers::pow),
     ("QLinearConv", quantized_conv::conv),
     ("QLinearMatMul", quantized::matmul),
     ("QuantizeLinear", quantized::quantize),
@@ -132,7 +139,9 @@ const OURS: &[(&str, Builder)] = &[
     ("ReverseSequence", moved::reverse_sequence),
     ("RoiAlign", sampled::roi_align),
     ("Round", wider::function),
+    ("ScatterElements", scatter::scatter_elements),
     ("ScatterND", scatter::scatter_nd),
+    ("Selu", elementwise::selu),
     ("Shape", lengths::shape),
     ("Size", lengths::size),
     ("Sigmoid", wider::function),
@@ -140,6 +149,7 @@ const OURS: &[(&str, Builder)] = &[
     ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
     ("Softplus", logarithms::softplus),
     ("SpaceToDepth", moved::space_to_depth),
+    ("Sum", single::stock),
     ("SwiGLU", elementwise::swiglu),
     ("TensorScatter", moved::tensor_scatter),
     ("TfIdfVectorizer", tfidf::tfidf),

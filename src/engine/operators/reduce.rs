@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::single::in_single;
-use super::values::{axis, coordinates, floats, from_floats, ints, strides};
+use super::values::{axis, coordinates, floats, from_floats, from_wholes, ints, strides, wholes};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
@@ -133,14 +133,6 @@ impl Reduce {
     }
 }
 
-/// The elements of a whole type.
-fn wholes(x: &Tensor) -> TractResult<Vec<i128>> {
-    if x.datum_type() == DatumType::U64 {
-        return Ok(x.try_as_plain_ram()?.as_slice::<u64>()?.iter().map(|whole| (*whole).into()).collect());
-    }
-    Ok(ints(x)?.into_iter().map(i128::from).collect())
-}
-
 /// NaN wins, as NumPy and onnxruntime have it.
 fn larger(a: f64, b: f64) -> f64 {
     if a.is_nan() || a > b { a } else { b }
@@ -177,9 +169,7 @@ impl Literal for Reduce {
         if x.datum_type().is_integer() && !offsets.is_empty() && self.is_whole() {
             let values = wholes(x)?;
             let out = places().map(|base| self.of_wholes(offsets.iter().map(|offset| values[base + offset])));
-            // Whatever does not fit wraps.
-            let out: Vec<u64> = out.map(|whole| whole as u64).collect();
-            return Ok(vec![Tensor::from_shape(&shape, &out)?.cast_to_dt(x.datum_type())?.into_owned()]);
+            return Ok(vec![from_wholes(x.datum_type(), &shape, &out.collect::<Vec<_>>())?]);
         }
         let values = floats(x)?;
         let out = places().map(|base| {

@@ -1,14 +1,17 @@
-//! ScatterND (opset 11 to 18), whose indices may count from the end.
+//! ScatterND (opset 11 to 18), whose indices may count from the end; ScatterElements (opset 16 to 18) to the largest or
+//! the smallest float, which NaN is.
 //!
 //! Source: ONNX, Operators.md. data[indices[…]] = updates[…], or joined with it by the reduction, one
-//! index after the other. tract refuses a negative index, and panics on it with a reduction (0.23.9).
+//! index after the other. tract refuses a negative index, and panics on it with a reduction; NaN is to it
+//! neither larger nor smaller (0.23.9), to onnxruntime and NumPy both.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
-use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
-use super::values::{floats, from_floats, ints, pick, strides};
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
+use super::stock;
+use super::values::{axis, coordinates, floats, from_floats, from_wholes, ints, pick, strides, wholes};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reduction {
@@ -20,20 +23,55 @@ enum Reduction {
 }
 
 #[derive(Debug)]
-struct ScatterNd {
+struct Scatter {
     reduction: Reduction,
+    /// The axis that the indices are of; else each row of them is a place.
+    axis: Option<i64>,
+}
+
+impl Scatter {
+    fn of(node: &NodeProto, axis: Option<i64>) -> TractResult<Self> {
+        let reduction = match node.get_attr_opt::<&str>("reduction")?.unwrap_or("none") {
+            "none" => Reduction::Replace,
+            "add" => Reduction::Add,
+            "mul" => Reduction::Mul,
+            "max" => Reduction::Max,
+            "min" => Reduction::Min,
+            other => bail!("reduction {other:?}"),
+        };
+        Ok(Self { reduction, axis })
+    }
 }
 
 pub(super) fn scatter_nd(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let reduction = match node.get_attr_opt::<&str>("reduction")?.unwrap_or("none") {
-        "none" => Reduction::Replace,
-        "add" => Reduction::Add,
-        "mul" => Reduction::Mul,
-        "max" => Reduction::Max,
-        "min" => Reduction::Min,
-        other => bail!("reduction {other:?}"),
+    wrap(context, node, Scatter::of(node, None)?)
+}
+
+pub(super) fn scatter_elements(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    let scatter = Scatter::of(node, Some(node.get_attr_opt("axis")?.unwrap_or(0)))?;
+    match scatter.reduction {
+        Reduction::Max | Reduction::Min => {
+            choose(context, node, scatter, |inputs| inputs[0].is_some_and(|fact| fact.datum_type.is_float()))
+        }
+        _ => stock(context, node),
+    }
+}
+
+/// Where in the data each element of the updates goes, along one axis.
+fn along(data: &[usize], at: i64, indices: &Tensor, updates: &[usize]) -> TractResult<Vec<usize>> {
+    let at = axis(at, data.len())?;
+    ensure!(indices.shape() == updates, "indices of shape {:?}, updates of {updates:?}", indices.shape());
+    ensure!(updates.len() == data.len(), "updates of shape {updates:?} for data of {data:?}");
+    let steps = strides(data);
+    let target = |(mut place, index): (Vec<usize>, i64)| {
+        let length = data[at] as i64;
+        ensure!((-length..length).contains(&index), "index {index} on an axis of {length}");
+        place[at] = index.rem_euclid(length) as usize;
+        let inside = place.iter().zip(data).all(|(place, length)| place < length);
+        ensure!(inside, "updates of shape {updates:?} for data of {data:?}");
+        Ok(place.iter().zip(&steps).map(|(place, step)| place * step).sum())
     };
-    wrap(context, node, ScatterNd { reduction })
+    coordinates(updates).zip(ints(indices)?).map(target).collect()
 }
 
 /// Where in the data each element of the updates goes.
@@ -62,14 +100,22 @@ fn targets(data: &[usize], indices: &Tensor, updates: &[usize]) -> TractResult<V
     Ok(targets)
 }
 
-impl Literal for ScatterNd {
+/// NaN is both.
+fn of_two(a: f64, b: f64, better: bool) -> f64 {
+    if a.is_nan() || !(better || b.is_nan()) { a } else { b }
+}
+
+impl Literal for Scatter {
     fn name(&self) -> &'static str {
-        "ScatterND"
+        if self.axis.is_some() { "ScatterElements" } else { "ScatterND" }
     }
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (data, indices, updates) = (inputs.need(0)?, inputs.need(1)?, inputs.need(2)?);
-        let targets = targets(data.shape(), indices, updates.shape())?;
+        let targets = match self.axis {
+            Some(axis) => along(data.shape(), axis, indices, updates.shape())?,
+            None => targets(data.shape(), indices, updates.shape())?,
+        };
         if self.reduction == Reduction::Replace {
             // One tensor to pick from: the data and, behind it, the updates.
             let flat = |tensor: &Tensor| tensor.clone().into_shape(&[tensor.len()]);
@@ -81,8 +127,8 @@ impl Literal for ScatterNd {
             return Ok(vec![pick(&both, data.shape(), &from)?]);
         }
         if data.datum_type().is_integer() {
-            let mut values = ints(data)?;
-            for (update, target) in ints(updates)?.into_iter().zip(targets) {
+            let mut values = wholes(data)?;
+            for (update, target) in wholes(updates)?.into_iter().zip(targets) {
                 let old = values[target];
                 values[target] = match self.reduction {
                     Reduction::Replace => update,
@@ -92,8 +138,7 @@ impl Literal for ScatterNd {
                     Reduction::Min => old.min(update),
                 };
             }
-            let values = Tensor::from_shape(data.shape(), &values)?;
-            return Ok(vec![values.cast_to_dt(data.datum_type())?.into_owned()]);
+            return Ok(vec![from_wholes(data.datum_type(), data.shape(), &values)?]);
         }
         let mut values = floats(data)?;
         for (update, target) in floats(updates)?.into_iter().zip(targets) {
@@ -102,8 +147,8 @@ impl Literal for ScatterNd {
                 Reduction::Replace => update,
                 Reduction::Add => old + update,
                 Reduction::Mul => old * update,
-                Reduction::Max => old.max(update),
-                Reduction::Min => old.min(update),
+                Reduction::Max => of_two(old, update, update > old),
+                Reduction::Min => of_two(old, update, update < old),
             };
         }
         Ok(vec![from_floats(data.datum_type(), data.shape(), &values)?])

@@ -11,7 +11,7 @@ use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
-use super::values::{around, axis, floats, ints, pick};
+use super::values::{around, axis, floats, ints, pick, wholes};
 
 #[derive(Debug)]
 struct Unique {
@@ -31,7 +31,7 @@ fn order(tensor: &Tensor) -> TractResult<Box<dyn Fn(usize, usize) -> Ordering + 
         return Ok(Box::new(move |a, b| texts[a].cmp(&texts[b])));
     }
     if tensor.datum_type().is_integer() {
-        let values = ints(tensor)?;
+        let values = wholes(tensor)?;
         return Ok(Box::new(move |a, b| values[a].cmp(&values[b])));
     }
     let values = floats(tensor)?;

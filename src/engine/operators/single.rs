@@ -1,8 +1,9 @@
-//! Sums of f16 that are taken in f32 and rounded once.
+//! What takes several steps in f16 takes them in f32, and is rounded once.
 //!
 //! tract adds up in the type of the elements (0.23.9): a mean of 1000 numbers of 100 is infinite in f16,
-//! and one of 5000 ones is 2048 of them. onnxruntime and the training frameworks add in f32. So what
-//! sums reads f32 here, whatever the graph's type: half becomes single in front, single half behind.
+//! and one of 5000 ones is 2048 of them; of exp(x) − 1 near 0 no digit is left, and BatchNormalization loses as many as its
+//! mean has. onnxruntime and the training frameworks compute in f32. So these operators read f32 here,
+//! whatever the graph's type: half becomes single in front, single half behind.
 
 use std::collections::HashMap;
 
@@ -114,7 +115,12 @@ impl InferenceOp for Single {
             if is_half(target.outlet_fact(wire)?.datum_type) {
                 halves = true;
                 let name = format!("{}.single-{slot}", node.name);
-                wire = target.wire_node(name, cast(DatumType::F32), &[wire])?[0];
+                // What has to be a constant stays one.
+                let konst = target.outlet_fact(wire)?.konst.clone();
+                wire = match konst {
+                    Some(konst) => target.add_const(name, konst.cast_to_dt(DatumType::F32)?.into_owned())?,
+                    None => target.wire_node(name, cast(DatumType::F32), &[wire])?[0],
+                };
             }
             single.insert(*input, wire);
         }

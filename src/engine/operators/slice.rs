@@ -1,12 +1,16 @@
-//! Slice (opset 10 to 13) that takes nothing, or whose step is beyond 32 bits.
+//! Slice (opset 1 to 13) that takes nothing, whose start or end lies in front of everything, or whose step is beyond
+//! 32 bits.
 //!
 //! Source: ONNX, Operators.md; NumPy's indices. tract cuts steps to 32 bits, takes some of the least numbers for
 //! the end forwards too, and fails or turns round where the start lies behind the end, or in front of
-//! everything (0.23.9). Other slices are its own, and so are those whose bounds only a run tells.
+//! everything (0.23.9). Other slices are its own, and so are those whose bounds only a run tells. Below opset 10
+//! the bounds are attributes; there every slice is ours, of tract's parts.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_core::ops::array;
+use tract_onnx::tract_hir::tract_core::ops::identity::Identity;
 
 use super::literal::{Built, Inputs, Literal, choose};
 use super::values::{axis, coordinates, ints, pick, strides};
@@ -26,9 +30,9 @@ struct Taken {
 }
 
 pub(super) fn slice(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    // Below opset 10 the bounds are attributes, and there are no steps.
-    if node.input.len() < 3 {
-        return super::stock(context, node);
+    if context.onnx_operator_set_version < 10 {
+        let (starts, ends) = (node.get_attr_vec("starts")?, node.get_attr_vec("ends")?);
+        return Ok((expand(Bounds { starts, ends, axes: node.get_attr_opt_vec("axes")? }), vec![]));
     }
     choose(context, node, Slice, |inputs| odd(inputs).unwrap_or(false))
 }
@@ -100,6 +104,53 @@ impl Literal for Slice {
             Some(at.iter().zip(&own).map(|(at, stride)| at * stride).sum())
         });
         Ok(vec![pick(x, &shape, &places.collect::<Vec<_>>())?])
+    }
+}
+
+/// A slice whose bounds stand in the node.
+#[derive(Clone, Debug)]
+struct Bounds {
+    starts: Vec<i64>,
+    ends: Vec<i64>,
+    axes: Option<Vec<i64>>,
+}
+
+impl Bounds {
+    fn taken(&self, shape: &[TDim]) -> TractResult<Vec<Taken>> {
+        let lengths = shape.iter().map(|length| Ok(length.to_usize()?)).collect::<TractResult<Vec<_>>>()?;
+        taken(&lengths, &self.starts, &self.ends, self.axes.clone(), None)
+    }
+}
+
+impl Expansion for Bounds {
+    fn name(&self) -> StaticName {
+        "Slice".into()
+    }
+
+    fn rules<'r, 'p: 'r, 's: 'r>(
+        &'s self,
+        s: &mut Solver<'r>,
+        inputs: &'p [TensorProxy],
+        outputs: &'p [TensorProxy],
+    ) -> InferenceResult {
+        check_input_arity(inputs, 1)?;
+        check_output_arity(outputs, 1)?;
+        s.equals(&inputs[0].datum_type, &outputs[0].datum_type)?;
+        s.given(&inputs[0].shape, move |s, shape| {
+            let taken = self.taken(&shape)?;
+            let mut shape = shape;
+            taken.iter().for_each(|taken| shape[taken.axis] = taken.count.to_dim());
+            s.equals(&outputs[0].shape, ShapeFactoid::from(shape))
+        })
+    }
+
+    fn wire(&self, name: &str, model: &mut TypedModel, inputs: &[OutletId]) -> TractResult<TVec<OutletId>> {
+        let mut wire = inputs[0];
+        for Taken { axis, first, count, .. } in self.taken(&model.outlet_fact(wire)?.shape.to_tvec())? {
+            let slice = array::Slice::new(axis, first, first + count);
+            wire = model.wire_node(format!("{name}.axis-{axis}"), slice, &[wire])?[0];
+        }
+        model.wire_node(name, Identity, &[wire])
     }
 }
 

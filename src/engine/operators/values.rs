@@ -21,6 +21,20 @@ pub(super) fn ints(tensor: &Tensor) -> TractResult<Vec<i64>> {
     Ok(tensor.cast_to::<i64>()?.try_as_plain_ram()?.as_slice::<i64>()?.to_vec())
 }
 
+/// The elements of a whole type, to the end of each.
+pub(super) fn wholes(x: &Tensor) -> TractResult<Vec<i128>> {
+    if x.datum_type() == DatumType::U64 {
+        return Ok(x.try_as_plain_ram()?.as_slice::<u64>()?.iter().map(|whole| (*whole).into()).collect());
+    }
+    Ok(ints(x)?.into_iter().map(i128::from).collect())
+}
+
+/// A tensor of a whole type; what does not fit wraps.
+pub(super) fn from_wholes(datum_type: DatumType, shape: &[usize], values: &[i128]) -> TractResult<Tensor> {
+    let values: Vec<u64> = values.iter().map(|whole| *whole as u64).collect();
+    Ok(Tensor::from_shape(shape, &values)?.cast_to_dt(datum_type)?.into_owned())
+}
+
 /// A tensor of `datum_type` from f64.
 pub(super) fn from_floats(datum_type: DatumType, shape: &[usize], values: &[f64]) -> TractResult<Tensor> {
     Ok(Tensor::from_shape(shape, values)?.cast_to_dt(datum_type)?.into_owned())

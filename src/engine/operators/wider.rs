@@ -1,5 +1,5 @@
 //! Element types that tract's own operators lack (0.23.9): Sigmoid, LeakyRelu, HardSwish, Round, IsNaN and
-//! IsInf of f64, Equal of bools, Pow of i64; and TopK as it was below opset 10, with `k` an attribute.
+//! IsInf of f64, Equal of bools; and TopK as it was below opset 10, with `k` an attribute.
 //!
 //! Source: ONNX, Operators.md. tract refuses these when they run. Asinh and Acosh, which double their number on
 //! the way and come to infinity near the end of its type.
@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::stock;
-use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
+use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats};
 
 /// A function of one number and a parameter.
 #[derive(Debug)]
@@ -100,72 +100,34 @@ impl Literal for Is {
     }
 }
 
-/// What two whole numbers give.
+/// Equal of bools.
 #[derive(Debug)]
-enum Pair {
-    Equal,
-    Pow,
-}
+struct Equal;
 
 pub(super) fn equal(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    choose(context, node, Pair::Equal, |inputs| {
-        inputs[0].is_some_and(|fact| fact.datum_type == DatumType::Bool)
-    })
+    choose(context, node, Equal, |inputs| inputs[0].is_some_and(|fact| fact.datum_type == DatumType::Bool))
 }
 
-pub(super) fn pow(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    choose(context, node, Pair::Pow, |inputs| {
-        inputs[0].is_some_and(|fact| fact.datum_type == DatumType::I64)
-            && inputs[1].is_some_and(|fact| fact.datum_type.is_integer())
-    })
-}
-
-/// Below an exponent of 0 a fraction, of which only ±1 leaves a whole number.
-fn power(base: i64, exponent: i64) -> i64 {
-    match (u32::try_from(exponent), base) {
-        (Ok(exponent), _) => base.wrapping_pow(exponent),
-        (Err(_), 1) => 1,
-        (Err(_), -1) => {
-            if exponent % 2 == 0 {
-                1
-            } else {
-                -1
-            }
-        }
-        (Err(_), _) => 0,
-    }
-}
-
-impl Literal for Pair {
+impl Literal for Equal {
     fn name(&self) -> &'static str {
-        if matches!(self, Self::Equal) { "Equal" } else { "Pow" }
+        "Equal"
     }
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (a, b) = (inputs.need(0)?, inputs.need(1)?);
         let shape = broadcast(a.shape(), b.shape())?;
-        let whole = |tensor: &Tensor| -> TractResult<Vec<i64>> {
-            match tensor.datum_type() {
-                DatumType::Bool => {
-                    let plain = tensor.try_as_plain_ram()?;
-                    Ok(plain.as_slice::<bool>()?.iter().map(|value| i64::from(*value)).collect())
-                }
-                _ => ints(tensor),
-            }
+        let bools = |tensor: &Tensor| -> TractResult<Vec<bool>> {
+            Ok(tensor.try_as_plain_ram()?.as_slice::<bool>()?.to_vec())
         };
-        let (left, right) = (whole(a)?, whole(b)?);
-        let pairs = coordinates(&shape)
-            .map(|at| (left[broadcast_at(a.shape(), &at)], right[broadcast_at(b.shape(), &at)]));
-        Ok(vec![match self {
-            Self::Equal => Tensor::from_shape(&shape, &pairs.map(|(a, b)| a == b).collect::<Vec<_>>())?,
-            Self::Pow => Tensor::from_shape(&shape, &pairs.map(|(a, b)| power(a, b)).collect::<Vec<_>>())?,
-        }])
+        let (left, right) = (bools(a)?, bools(b)?);
+        let equal = coordinates(&shape)
+            .map(|at| left[broadcast_at(a.shape(), &at)] == right[broadcast_at(b.shape(), &at)]);
+        Ok(vec![Tensor::from_shape(&shape, &equal.collect::<Vec<_>>())?])
     }
 
     fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
         let (a, b) = (seen(inputs, 0)?, seen(inputs, 1)?);
-        let datum_type = if matches!(self, Self::Equal) { DatumType::Bool } else { a.datum_type };
-        Ok(Some(vec![Form::of(datum_type, &multi_broadcast(&[&a.shape, &b.shape])?)]))
+        Ok(Some(vec![Form::of(DatumType::Bool, &multi_broadcast(&[&a.shape, &b.shape])?)]))
     }
 }
 
@@ -231,7 +193,6 @@ impl Literal for TopK {
 
 #[cfg(test)]
 mod tests {
-    use super::power;
     use crate::base::{Data, DataType, Tensor};
     use crate::engine::sample::{Attribute, Sample};
 
@@ -292,11 +253,5 @@ mod tests {
             let answer = answer[0].as_f32().unwrap();
             assert!(answer.iter().zip(right).all(|(a, b)| *a == b || (a - b).abs() < 1e-5), "{answer:?}");
         }
-    }
-
-    #[test]
-    fn a_power_of_whole_numbers_is_exact_and_truncates_fractions() {
-        assert_eq!(power(3_000_000_007, 2), 9_000_000_042_000_000_049);
-        assert_eq!([power(-2, 3), power(7, 0), power(2, -1), power(-1, -3), power(1, -9)], [-8, 1, 0, -1, 1]);
     }
 }

@@ -13,7 +13,12 @@ use tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLine
 
 /// Gives its input on, untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fence;
+struct Fence {
+    /// A constant behind it is none to whoever looks.
+    hides: bool,
+}
+
+const FENCE: Fence = Fence { hides: false };
 
 impl Op for Fence {
     fn name(&self) -> StaticName {
@@ -24,10 +29,12 @@ impl Op for Fence {
 }
 
 impl EvalOp for Fence {
-    op_out_of_plan!();
-
     fn eval(&self, _context: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         Ok(inputs)
+    }
+
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        Ok((!self.hides).then_some(inputs))
     }
 
     fn forwards_input(&self) -> Option<usize> {
@@ -59,17 +66,26 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
 pub(super) fn behind(model: &mut TypedModel, id: usize) -> TractResult<()> {
     let mut patch = TypedModelPatch::new("fence");
     let output = patch.tap_model(model, OutletId::new(id, 0))?;
-    let fenced = patch.wire_node(format!("{}.fence", model.node(id).name), Fence, &[output])?[0];
+    let fenced = patch.wire_node(format!("{}.fence", model.node(id).name), FENCE, &[output])?[0];
     patch.shunt_outside(model, OutletId::new(id, 0), fenced)?;
     patch.apply(model)
 }
 
 /// Puts a fence in front of one of a node's inputs; the node has one output.
 pub(super) fn before(model: &mut TypedModel, id: usize, slot: usize) -> TractResult<()> {
+    put_before(model, id, slot, FENCE)
+}
+
+/// Hides that one of a node's inputs is a constant; the node has one output.
+pub(super) fn hide(model: &mut TypedModel, id: usize, slot: usize) -> TractResult<()> {
+    put_before(model, id, slot, Fence { hides: true })
+}
+
+fn put_before(model: &mut TypedModel, id: usize, slot: usize, fence: Fence) -> TractResult<()> {
     let node = model.node(id);
     let mut patch = TypedModelPatch::new("fence");
     let mut inputs = patch.taps(model, &node.inputs)?;
-    inputs[slot] = patch.wire_node(format!("{}.fence", node.name), Fence, &[inputs[slot]])?[0];
+    inputs[slot] = patch.wire_node(format!("{}.fence", node.name), fence, &[inputs[slot]])?[0];
     let output = patch.wire_node(&node.name, node.op.clone(), &inputs)?[0];
     patch.shunt_outside(model, OutletId::new(id, 0), output)?;
     patch.apply(model)
@@ -81,11 +97,11 @@ pub(super) fn around(model: &mut TypedModel, id: usize) -> TractResult<()> {
     let mut patch = TypedModelPatch::new("fence");
     let mut inputs = patch.taps(model, &node.inputs)?;
     for (slot, input) in inputs.iter_mut().enumerate() {
-        *input = patch.wire_node(format!("{}.fence-{slot}", node.name), Fence, &[*input])?[0];
+        *input = patch.wire_node(format!("{}.fence-{slot}", node.name), FENCE, &[*input])?[0];
     }
     let outputs = patch.wire_node(&node.name, node.op.clone(), &inputs)?;
     for (slot, output) in outputs.iter().enumerate() {
-        let fenced = patch.wire_node(format!("{}.fenced-{slot}", node.name), Fence, &[*output])?[0];
+        let fenced = patch.wire_node(format!("{}.fenced-{slot}", node.name), FENCE, &[*output])?[0];
         patch.shunt_outside(model, OutletId::new(id, slot), fenced)?;
     }
     patch.apply(model)

@@ -3,9 +3,11 @@
 //! A new pass is one file beside this one, with its own test of equivalence, and one line in
 //! [`apply`]. The model's golden cases hold for what comes out.
 
+mod equal_on_paper;
 mod fence;
 mod loops;
 mod not_a_number;
+mod quotients;
 mod shut_gates;
 mod stateless;
 mod univariate_gru;
@@ -28,6 +30,7 @@ pub(super) fn apply(model: TypedModel) -> TractResult<TypedModel> {
 /// it up again when the file is read.
 pub(super) fn to_save(model: TypedModel) -> TractResult<TypedModel> {
     let mut model = apply(model)?;
+    quotients::take_down(&mut model)?;
     fence::take_down(&mut model)?;
     Ok(model)
 }
@@ -76,5 +79,9 @@ pub(super) fn necessary(mut model: TypedModel) -> TractResult<TypedModel> {
     univariate_gru::apply(&mut model)?;
     unmoved::apply(&mut model)?;
     fence::apply(&mut model)?;
+    // Constants stand behind axes that were added and types that were changed.
+    model.prop_consts()?;
+    equal_on_paper::apply(&mut model)?;
+    quotients::apply(&mut model)?;
     Ok(model)
 }

@@ -29,9 +29,10 @@ from skl2onnx.common.data_types import (DoubleTensorType, FloatTensorType, Int64
 from skl2onnx.common.shape_calculator import (calculate_linear_classifier_output_shapes,
                                               calculate_linear_regressor_output_shapes)
 from sklearn import (calibration, cluster, compose, cross_decomposition, decomposition, discriminant_analysis,
-                     ensemble, feature_selection, gaussian_process, impute, linear_model, mixture, multiclass,
-                     multioutput, naive_bayes, neighbors, neural_network, pipeline, preprocessing, svm, tree)
-from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier
+                     ensemble, feature_selection, gaussian_process, impute, linear_model, mixture, model_selection, multiclass,
+                     multioutput, naive_bayes, neighbors, neural_network, pipeline, preprocessing, random_projection, svm, tree)
+from sklearn.feature_extraction import text
+from xgboost import XGBClassifier, XGBRegressor, XGBRFClassifier, XGBRFRegressor
 
 OPSET = {"": 18, "ai.onnx.ml": 3}
 ROWS, COLUMNS, SHOWN = 240, 6, 21  # 21: not a multiple of any kernel's lanes
@@ -41,7 +42,7 @@ for kind in (LGBMClassifier, XGBClassifier, XGBRFClassifier):
     convert = convert_lightgbm if kind is LGBMClassifier else convert_xgboost
     update_registered_converter(kind, kind.__name__, calculate_linear_classifier_output_shapes, convert,
                                 options=classifier_options)
-for kind in (LGBMRegressor, XGBRegressor):
+for kind in (LGBMRegressor, XGBRegressor, XGBRFRegressor):
     convert = convert_lightgbm if kind is LGBMRegressor else convert_xgboost
     update_registered_converter(kind, kind.__name__, calculate_linear_regressor_output_shapes, convert,
                                 options={"split": None} if kind is LGBMRegressor else None)
@@ -281,11 +282,113 @@ def tables():
         y=BINARY, types=[("wear", Int64TensorType([None, 1]))], target="class")
 
 
+def more():
+    """The less usual settings and wrappers. Not here, because the exporters or onnxruntime refuse them: XGBoost's dart, gblinear
+    and trees of several targets, infrequent categories, normal quantiles, splines, GaussianProcessClassifier."""
+    kernels = gaussian_process.kernels
+    for name, kernel in (("rbf_white", kernels.RBF() + kernels.WhiteKernel()), ("matern", kernels.Matern(nu=1.5)),
+                         ("rational", kernels.RationalQuadratic()), ("dot", kernels.DotProduct() * 0.5)):
+        zoo(f"more_process_{name}", pipeline.make_pipeline(preprocessing.StandardScaler(), gaussian_process.GaussianProcessRegressor(
+            kernel, alpha=0.1, optimizer=None)), x=X.astype(np.float64), y=REAL, types=[("X", DoubleTensorType([None, COLUMNS]))])
+    for metric in ("manhattan", "cosine"):
+        zoo(f"more_knn_{metric}", neighbors.KNeighborsClassifier(4, metric=metric, algorithm="brute"), y=THREE, target="class")
+    zoo("more_knn_minkowski_3", neighbors.KNeighborsRegressor(4, p=3, weights="distance"), y=REAL)
+    two = np.stack([REAL, -0.5 * REAL + X[:, 3]], 1)
+    zoo("more_knn_two_targets", neighbors.KNeighborsRegressor(4), y=two)
+    zoo("more_knn_imputer", impute.KNNImputer(n_neighbors=3), x=HOLES)
+    zoo("more_neighbourhood", neighbors.NeighborhoodComponentsAnalysis(3, random_state=0, max_iter=10), y=THREE)
+    zoo("more_mlp_two_targets", neural_network.MLPRegressor(hidden_layer_sizes=(8,), max_iter=60, random_state=0), y=two)
+    zoo("more_mlp_many_labels", neural_network.MLPClassifier((8,), max_iter=60, random_state=0), y=np.stack([BINARY, THREE > 0], 1).astype(np.int64),
+        options={neural_network.MLPClassifier: {"zipmap": False}})
+    zoo("more_mixture_diagonal", mixture.GaussianMixture(3, covariance_type="diag", random_state=0))
+    zoo("more_mixture_tied", mixture.GaussianMixture(3, covariance_type="tied", random_state=0))
+    zoo("more_mixture_bayes", mixture.BayesianGaussianMixture(n_components=3, random_state=0))
+    for encode, strategy in (("ordinal", "uniform"), ("onehot-dense", "kmeans")):
+        zoo(f"more_bins_{strategy}", preprocessing.KBinsDiscretizer(5, encode=encode, strategy=strategy))
+    zoo("more_polynomial_three", preprocessing.PolynomialFeatures(3, interaction_only=True, include_bias=False))
+    zoo("more_power_box_cox", preprocessing.PowerTransformer("box-cox"), x=np.abs(X) + np.float32(0.5))
+    zoo("more_centred_kernel", preprocessing.KernelCenterer(), x=(X[:COLUMNS] @ X[:COLUMNS].T).astype(np.float32))
+    zoo("more_incremental_pca", decomposition.IncrementalPCA(3))
+    zoo("more_random_projection", random_projection.GaussianRandomProjection(3, random_state=0))
+    zoo("more_pls_two", cross_decomposition.PLSRegression(2), y=two)
+    zoo("more_rfe", feature_selection.RFE(linear_model.LogisticRegression(), n_features_to_select=3), y=BINARY)
+    zoo("more_select_from_model", feature_selection.SelectFromModel(linear_model.Lasso(0.05)), y=REAL)
+    zoo("more_select_percentile", feature_selection.SelectPercentile(percentile=40), y=BINARY)
+    zoo("more_searched", model_selection.GridSearchCV(linear_model.LogisticRegression(), {"C": [0.1, 1.0]}, cv=3), y=BINARY, target="class")
+    zoo("more_searched_pipeline", model_selection.GridSearchCV(pipeline.make_pipeline(
+        preprocessing.StandardScaler(), decomposition.PCA(3), svm.SVC(gamma=0.3)), {"svc__C": [0.5, 2.0]}, cv=3), y=THREE)
+    zoo("more_calibrated_svc", calibration.CalibratedClassifierCV(svm.SVC(gamma=0.3), cv=3), y=THREE, target="class")
+    zoo("more_calibrated_nb_isotonic", calibration.CalibratedClassifierCV(naive_bayes.GaussianNB(), method="isotonic", cv=3), y=BINARY, target="class")
+    zoo("more_voting_weights", ensemble.VotingClassifier([
+        ("a", linear_model.LogisticRegression()), ("b", ensemble.RandomForestClassifier(5, random_state=0)), ("c", neighbors.KNeighborsClassifier(3))],
+        voting="soft", weights=np.array([1, 2, 0.5]), flatten_transform=False), y=THREE, target="class")
+    zoo("more_stacking_forest", ensemble.StackingClassifier([
+        ("a", ensemble.RandomForestClassifier(5, random_state=0)), ("b", naive_bayes.GaussianNB())],
+        ensemble.GradientBoostingClassifier(n_estimators=5, random_state=0), passthrough=True, cv=3), y=THREE, target="class")
+    zoo("more_ada_tree", ensemble.AdaBoostClassifier(tree.DecisionTreeClassifier(max_depth=2, random_state=0), n_estimators=8, random_state=0), y=THREE, target="class")
+    zoo("more_bagged_features", ensemble.BaggingClassifier(linear_model.LogisticRegression(), 4, max_features=3, random_state=0), y=THREE, target="class")
+    zoo("more_one_class_sgd", linear_model.SGDOneClassSVM(random_state=0))
+    zoo("more_one_class_poly", svm.OneClassSVM(kernel="poly", degree=2, gamma=0.2))
+    zoo("more_categorical_nb", naive_bayes.CategoricalNB(), x=np.abs(np.round(X)), y=BINARY, target="class")
+    zoo("more_k_means_doubles", cluster.KMeans(3, n_init=1, random_state=1), x=X.astype(np.float64), types=[("X", DoubleTensorType([None, COLUMNS]))])
+    zoo("more_multi_task", linear_model.MultiTaskLasso(0.05), y=two)
+    zoo("more_gamma", linear_model.GammaRegressor(), y=SHARE + np.float32(0.1))
+    zoo("more_lars", linear_model.LassoLarsIC(), y=REAL)
+    zoo("more_logistic_cv", linear_model.LogisticRegressionCV(Cs=3, cv=3, max_iter=200), y=THREE, target="class")
+    zoo("more_ridge_cv", linear_model.RidgeClassifierCV(), y=THREE)
+    zoo("more_passive", linear_model.SGDClassifier(loss="squared_hinge", random_state=0), y=THREE)
+    # Boosted trees from elsewhere.
+    lgbm = dict(n_estimators=8, min_child_samples=5, verbose=-1, n_jobs=1)
+    categories = dict(categorical_feature=[4], min_data_per_group=5, cat_smooth=1)
+    zoo("more_lgbm_categories_3", LGBMClassifier(**lgbm, **categories), y=THREE, target="class")
+    zoo("more_lgbm_categories_regress", LGBMRegressor(**lgbm, **categories), y=REAL)
+    sparse = np.where(np.arange(ROWS)[:, None] % 7 == 0, np.float32(np.nan), X)
+    sparse[:, 4] = X[:, 4]
+    zoo("more_lgbm_categories_holes", LGBMClassifier(**lgbm, **categories), x=sparse, y=BINARY, target="class")
+    zoo("more_lgbm_rf", LGBMClassifier(**lgbm, boosting_type="rf", bagging_freq=1, bagging_fraction=0.7), y=BINARY, target="class")
+    zoo("more_lgbm_goss", LGBMClassifier(**lgbm, data_sample_strategy="goss"), y=THREE, target="class")
+    zoo("more_lgbm_ova", LGBMClassifier(**lgbm, objective="multiclassova"), y=THREE, target="class")
+    zoo("more_lgbm_unbalanced", LGBMClassifier(**lgbm, is_unbalance=True, sigmoid=0.7), y=BINARY, target="class")
+    zoo("more_lgbm_no_missing", LGBMRegressor(**lgbm, use_missing=False), y=REAL)
+    zoo("more_lgbm_l1", LGBMRegressor(**lgbm, objective="l1"), y=REAL)
+    zoo("more_lgbm_quantile", LGBMRegressor(**lgbm, objective="quantile", alpha=0.9), y=REAL)
+    zoo("more_lgbm_gamma", LGBMRegressor(**lgbm, objective="gamma"), y=SHARE + np.float32(0.1))
+    zoo("more_lgbm_labels", LGBMClassifier(**lgbm), y=NAMES, target="class")
+    zoo("more_lgbm_extra", LGBMClassifier(**lgbm, extra_trees=True, num_leaves=3), y=BINARY, target="class")
+    xgb = dict(n_estimators=8, max_depth=3, n_jobs=1)
+    zoo("more_xgb_base_score_regress", XGBRegressor(**xgb, base_score=2.5), y=REAL)
+    zoo("more_xgb_base_score_log", XGBRegressor(**xgb, objective="count:poisson", base_score=1.5), y=COUNTS)
+    zoo("more_xgb_two_targets", XGBRegressor(**xgb), y=two)
+    zoo("more_xgb_forest", XGBClassifier(n_estimators=3, num_parallel_tree=4, max_depth=3, n_jobs=1), y=THREE, target="class")
+    zoo("more_xgb_rf_regress", XGBRFRegressor(n_estimators=6, max_depth=4, n_jobs=1), y=REAL)
+    zoo("more_xgb_gamma", XGBRegressor(**xgb, objective="reg:gamma"), y=SHARE + np.float32(0.1))
+    zoo("more_xgb_tweedie", XGBRegressor(**xgb, objective="reg:tweedie"), y=COUNTS)
+    zoo("more_xgb_absolute", XGBRegressor(**xgb, objective="reg:absoluteerror"), y=REAL)
+    zoo("more_xgb_squared_log", XGBRegressor(**xgb, objective="reg:squaredlogerror"), y=SHARE)
+    zoo("more_xgb_hinge", XGBClassifier(**xgb, objective="binary:hinge"), y=BINARY, target="class")
+    zoo("more_xgb_softmax", XGBClassifier(**xgb, objective="multi:softmax"), y=THREE, target="class")
+    zoo("more_xgb_leafwise", XGBClassifier(n_estimators=8, grow_policy="lossguide", max_leaves=7, tree_method="hist", n_jobs=1), y=BINARY, target="class")
+    zoo("more_xgb_exact", XGBClassifier(**xgb, tree_method="exact"), x=HOLES, y=THREE, target="class")
+    zoo("more_xgb_one_tree", XGBClassifier(n_estimators=1, max_depth=1, n_jobs=1), y=BINARY, target="class")
+    zoo("more_xgb_pipeline", pipeline.make_pipeline(preprocessing.StandardScaler(), XGBRegressor(**xgb)), y=REAL)
+    # Words.
+    texts = np.array([f"{a} {b} {c}" for a, b, c in zip(rng.choice(["hot", "cold", "worn"], ROWS), rng.choice(["bearing", "belt", "gear"], ROWS),
+                                                         rng.choice(["noise", "heat noise", "slip"], ROWS))], object)
+    one = [("text", StringTensorType([None, 1]))]
+    for name, vectoriser in (("counts", text.CountVectorizer(lowercase=False)), ("pairs", text.CountVectorizer(lowercase=False, ngram_range=(1, 2))), ("tfidf", text.TfidfVectorizer(lowercase=False))):
+        zoo(f"more_words_{name}", pipeline.Pipeline([("words", vectoriser), ("model", linear_model.LogisticRegression())]), x=texts, y=BINARY,
+            types=one, target="class")
+    mixed = TABLE[["type", "line"]].to_numpy(object)
+    words = [("words", StringTensorType([None, 2]))]
+    zoo("words_target", preprocessing.TargetEncoder(random_state=0), x=mixed, y=BINARY, types=words)
+    zoo("words_imputed", impute.SimpleImputer(strategy="most_frequent", missing_values=""), x=np.where(rng.random(mixed.shape) < 0.2, "", mixed).astype(object), types=words)
+
+
 def feeds(session, x):
     if isinstance(x, pd.DataFrame):
         kinds = {"tensor(float)": np.float32, "tensor(int64)": np.int64, "tensor(string)": object}
         return {port.name: x[[port.name]].to_numpy(kinds[port.type]) for port in session.get_inputs()}
-    return {session.get_inputs()[0].name: x}
+    return {session.get_inputs()[0].name: x.reshape(len(x), -1)}
 
 
 def save(path, array):
@@ -334,7 +437,7 @@ def export(out, name, model, x, y, types, options, target, tolerance):
 
 def main():
     out, words = pathlib.Path(sys.argv[1]), sys.argv[2:]
-    for part in (classifiers, regressors, others, holes, tables):
+    for part in (classifiers, regressors, others, holes, tables, more):
         part()
     failed = []
     out.mkdir(parents=True, exist_ok=True)
