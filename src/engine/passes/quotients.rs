@@ -272,8 +272,14 @@ mod tests {
         let mut session = sample.node("Div", &["x", "by"], &["y"], &[]).output("y").model().session();
         let number = |value| Tensor { shape: vec![1], data: Data::I64(vec![value]) };
         let error = session.run(&[&number(6), &number(0)]).unwrap_err();
-        let error = format!("{:?}", std::error::Error::source(&error).map(ToString::to_string));
-        assert!(error.contains("y") && error.contains("divided by 0"), "{error}");
+        let mut told = vec![error.to_string()];
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            told.push(error.to_string());
+            cause = error.source();
+        }
+        let told = told.join(": ");
+        assert!(told.contains("\"y\" Div: a whole number is divided by 0"), "{told}");
         let wrapped = session.run(&[&number(i64::MIN), &number(-1)]).unwrap();
         assert_eq!(wrapped, [number(i64::MIN)]);
         assert_eq!(session.run(&[&number(-7), &number(2)]).unwrap(), [number(-3)]);

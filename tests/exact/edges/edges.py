@@ -237,6 +237,22 @@ def on_paper():
             case(f"squares times 1 by {divisor} {kind}", made, {"x": rows}, {**axes, "d": c(1 / divisor)}, near)
 
 
+def old_slices():
+    """Slices whose bounds stand in the node: below operator set 10."""
+    far = 2**31 - 1
+    for dtype in (F32, np.int64):
+        x = np.arange(60).reshape(3, 4, 5).astype(dtype)
+        for start in (0, 1, -2, -5, -9, 4, 9, -far, far):
+            for end in (0, 2, -1, -5, -9, 5, 9, far, -far):
+                case(f"old Slice {said(dtype)} {start} {end}", [node("Slice", ["x"], ["y"], axes=[2], starts=[start], ends=[end])], {"x": x}, opset=9)
+        for axes in ([0, 2], [2, 0], [-1], [-3, 1], None):
+            with_axes = {"axes": axes} if axes else {}
+            count = len(axes or [0, 1, 2])
+            case(f"old Slice {said(dtype)} along {axes}", [node("Slice", ["x"], ["m"], starts=[-7, 1, 0][:count], ends=[2, far, -1][:count], **with_axes),
+                                                           node("Neg", ["m"], ["y"])], {"x": x}, opset=9)
+            case(f"old Slice {said(dtype)} of all along {axes}", [node("Slice", ["x"], ["y"], starts=[0] * count, ends=[far] * count, **with_axes)], {"x": x}, opset=9)
+
+
 def far_from_zero():
     """Statistics of numbers that are large and differ little. onnxruntime loses as much in some of them, so that the
     answers are the standard's formulas in f64; what is compared is a part of the largest."""
@@ -312,7 +328,7 @@ def far_from_zero():
 
 
 def main():
-    for cases in (one_number, two_numbers, powers, choices, on_paper, far_from_zero):
+    for cases in (one_number, two_numbers, powers, choices, on_paper, old_slices, far_from_zero):
         cases()
     (OUT / "cases.jsonl").write_text("\n".join(LINES) + "\n")
 
