@@ -13,6 +13,7 @@
 //! | the others | operators; each header names the standard and the arithmetic |
 
 mod attention;
+mod batch_norm;
 mod bits;
 mod branch;
 mod cast;
@@ -67,7 +68,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Asinh", wider::function),
     ("Attention", attention::attention),
     ("AveragePool", single::stock),
-    ("BatchNormalization", single::stock),
+    ("BatchNormalization", batch_norm::batch_norm),
     ("BitCast", bits::bit_cast),
     ("BitShift", bits::bit_shift),
     ("BlackmanWindow", windows::blackman),
@@ -80,6 +81,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Compress", moved::compress),
     ("ConstantOfShape", sets::constant_of_shape),
     ("CumProd", elementwise::cum_prod),
+    ("Conv", single::stock),
     ("ConvTranspose", patches::conv_transpose),
     ("CumSum", elementwise::cum_sum),
     ("DeformConv", sampled::deform_conv),
@@ -102,6 +104,7 @@ const OURS: &[(&str, Builder)] = &[
     ("InstanceNormalization", single::stock),
     ("IsInf", wider::is),
     ("IsNaN", wider::is),
+    ("LRN", single::stock),
     ("LSTM", recurrent::lstm),
     ("LeakyRelu", wider::function),
     ("LinearAttention", linear_attention::linear_attention),

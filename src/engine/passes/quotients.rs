@@ -9,12 +9,17 @@
 //! Whole numbers divided by 0 panic in tract; here they are an error that says where.
 //! Goes when tract divides.
 
+use std::collections::HashSet;
+
 use tract_core::internal::*;
+use tract_core::ops::array::Pad;
 use tract_core::ops::binary::{BinMiniOp, TypedBinOp};
+use tract_core::ops::cnn::{Conv, MaxPool, SumPool};
+use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::logic::IfThenElse;
-use tract_core::ops::math::{Div, Erf, Mul, Pow, Sqrt, Square};
-use tract_core::ops::nn::{Reduce, Reducer};
+use tract_core::ops::math::{Add, Div, Erf, Exp, Max, Min, Mul, Pow, Sqrt, Square, Sub, Tanh};
+use tract_core::ops::nn::{HardSwish, LeakyRelu, Reduce, Reducer, Sigmoid};
 use tract_core::ops::scan::Scan;
 
 /// tract's division, which is not rewritten.
@@ -69,6 +74,7 @@ fn within(
 /// - 1 or −1 divided by anything, anything divided by a power of two;
 /// - by a root, as norms are: its reciprocal is never too large or too small, and the whole becomes RmsNorm;
 /// - by a constant in front of Erf: the whole becomes Gelu;
+/// - by a constant in front of convolutions and matrix products, as in HardSwish: the product is fused;
 /// - the sum of squares by their number: MeanOfSquares.
 fn is_as_good(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
     let [above, below] = [0, 1].map(|slot| model.outlet_fact(node.inputs[slot]));
@@ -111,7 +117,56 @@ fn is_as_good(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
     let is_product =
         |node: &TypedNode| node.op_as::<TypedBinOp>().is_some_and(|op| op.0.is::<Mul>() || op.0.is::<Div>());
     let is_alone = !is_product(made_by(0)) && next.is_none_or(|next| !is_product(next));
-    Ok(divisor.to_bits().trailing_zeros() >= 52 && is_alone)
+    Ok(divisor.to_bits().trailing_zeros() >= 52 && is_alone
+        || datum_type == DatumType::F32 && is_only_summed(model, node)?)
+}
+
+/// Whether all that is made of a node's numbers goes into sums of many, where one more rounding of each is lost among
+/// the others; and nothing on the way there rounds to whole numbers, compares, or leaves the model.
+fn is_only_summed(model: &TypedModel, node: &TypedNode) -> TractResult<bool> {
+    let mut open = vec![node];
+    let mut seen = HashSet::from([node.id]);
+    while let Some(node) = open.pop() {
+        let outputs = 0..node.outputs.len();
+        if outputs
+            .clone()
+            .any(|slot| model.output_outlets().is_ok_and(|all| all.contains(&(node.id, slot).into())))
+        {
+            return Ok(false);
+        }
+        for reader in node.outputs.iter().flat_map(|output| &output.successors) {
+            let reader = model.node(reader.node);
+            if sums(reader) || !seen.insert(reader.id) {
+                continue;
+            }
+            if !is_smooth(reader) {
+                return Ok(false);
+            }
+            open.push(reader);
+        }
+    }
+    Ok(true)
+}
+
+fn sums(node: &TypedNode) -> bool {
+    let reduces = node.op_as::<Reduce>().is_some_and(|reduce| reduce.reducer == Reducer::Sum);
+    reduces || node.op_is::<Conv>() || node.op_is::<EinSum>() || node.op_is::<SumPool>()
+}
+
+fn is_smooth(node: &TypedNode) -> bool {
+    if let Some(op) = node.op_as::<ElementWiseOp>() {
+        let op = &*op.0;
+        return op.is::<Sigmoid>()
+            || op.is::<Tanh>()
+            || op.is::<HardSwish>()
+            || op.is::<LeakyRelu>()
+            || op.is::<Exp>();
+    }
+    if let Some(op) = node.op_as::<TypedBinOp>() {
+        let op = &*op.0;
+        return op.is::<Add>() || op.is::<Sub>() || op.is::<Mul>() || op.is::<Min>() || op.is::<Max>();
+    }
+    node.op_is::<AxisOp>() || node.op_is::<MaxPool>() || node.op_is::<Pad>()
 }
 
 /// How many squares a node adds up, where it does nothing else.
@@ -203,7 +258,9 @@ impl BinMiniOp for Quotient {
 mod tests {
     use tract_core::internal::*;
     use tract_core::ops::binary::TypedBinOp;
-    use tract_core::ops::math::{Div, div};
+    use tract_core::ops::einsum::EinSum;
+    use tract_core::ops::math::{div, floor};
+    use tract_core::ops::nn::sigmoid;
 
     use super::Quotient;
     use crate::base::{Data, DataType, Tensor};
@@ -285,20 +342,50 @@ mod tests {
         assert_eq!(session.run(&[&number(-7), &number(2)]).unwrap(), [number(-3)]);
     }
 
+    /// The names of what computes of two numbers.
+    fn binaries(model: &TypedModel) -> Vec<&'static str> {
+        let name = |node: &TypedNode| {
+            let op = &*node.op_as::<TypedBinOp>()?.0;
+            Some(if op.is::<Quotient>() { "Quotient" } else { op.name() })
+        };
+        model.nodes().iter().filter_map(name).collect()
+    }
+
+    /// A row by 49, and what else is made of it.
+    fn by_49(then: impl Fn(&mut TypedModel, OutletId) -> TVec<OutletId>) -> TypedModel {
+        let mut model = TypedModel::default();
+        let x = model.add_source("x", f32::fact([1, 2])).unwrap();
+        let by = model.add_const("by", tensor2(&[[49_f32]])).unwrap();
+        let quotient = model.wire_node("q", div(), &[x, by]).unwrap()[0];
+        let outputs = then(&mut model, quotient);
+        model.select_output_outlets(&outputs).unwrap();
+        model
+    }
+
     #[test]
     fn in_a_file_a_quotient_is_a_division() {
-        let mut model = TypedModel::default();
-        let x = model.add_source("x", f32::fact([2])).unwrap();
-        let by = model.add_const("by", tensor1(&[49_f32])).unwrap();
-        let y = model.wire_node("y", div(), &[x, by]).unwrap();
-        model.select_output_outlets(&y).unwrap();
-        let how = |model: &TypedModel| {
-            let is = |node: &TypedNode| {
-                node.op_as::<TypedBinOp>().map(|op| (op.0.is::<Div>(), op.0.is::<Quotient>()))
-            };
-            model.nodes().iter().filter_map(is).collect::<Vec<_>>()
+        let model = by_49(|_, quotient| tvec!(quotient));
+        assert_eq!(binaries(&passes::apply(model.clone()).unwrap()), ["Quotient"]);
+        assert_eq!(binaries(&passes::to_save(model).unwrap()), ["Div"]);
+    }
+
+    #[test]
+    fn only_what_nobody_sees_before_it_is_summed_is_a_product() {
+        let summed = |model: &mut TypedModel, quotient: OutletId| {
+            let weights = model.add_const("w", tensor2(&[[1_f32, 2.0], [3.0, 4.0]])).unwrap();
+            let product = EinSum::new(
+                AxesMapping::for_numpy_matmul(2, false, false, false).unwrap(),
+                f32::datum_type(),
+            );
+            let sigmoid = model.wire_node("s", sigmoid(), &[quotient]).unwrap()[0];
+            model.wire_node("y", product, &[sigmoid, weights]).unwrap()
         };
-        assert_eq!(how(&passes::apply(model.clone()).unwrap()), [(false, true)]);
-        assert_eq!(how(&passes::to_save(model).unwrap()), [(true, false)]);
+        assert_eq!(binaries(&passes::apply(by_49(summed)).unwrap()), ["Mul"]);
+        let seen = by_49(|model, quotient| {
+            let mut outputs = summed(model, quotient);
+            outputs.push(model.wire_node("f", floor(), &[quotient]).unwrap()[0]);
+            outputs
+        });
+        assert_eq!(binaries(&passes::apply(seen).unwrap()), ["Quotient"]);
     }
 }

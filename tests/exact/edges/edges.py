@@ -253,6 +253,38 @@ def old_slices():
             case(f"old Slice {said(dtype)} of all along {axes}", [node("Slice", ["x"], ["y"], starts=[0] * count, ends=[far] * count, **with_axes)], {"x": x}, opset=9)
 
 
+def half():
+    """Long sums in f16, which onnxruntime adds in f32, and channels whose statistics are not constants."""
+    rng = np.random.default_rng(5)
+    random = lambda *shape: rng.normal(size=shape).astype(F16)  # noqa: E731
+    ones = lambda *shape: np.ones(shape, F16)  # noqa: E731
+    of = lambda name, nodes, feed, constants=None, opset=17: case(f"far from 0: half {name}", nodes, feed, constants, 2e-3, opset)  # noqa: E731
+    of("Conv", [node("Conv", ["x", "w"], ["y"])], {"x": ones(1, 600, 5, 5)}, {"w": ones(4, 600, 3, 3)})
+    of("Conv of each channel", [node("Conv", ["x", "w", "b"], ["y"], group=6)], {"x": random(1, 6, 50, 50)}, {"w": random(6, 1, 30, 30), "b": random(6)})
+    of("Conv in one dimension", [node("Conv", ["x", "w"], ["y"])], {"x": random(2, 300, 20)}, {"w": random(5, 300, 7)})
+    of("Conv of a point", [node("Conv", ["x", "w"], ["y"])], {"x": ones(1, 5000, 2, 2)}, {"w": ones(3, 5000, 1, 1)})
+    of("Conv of two inputs", [node("Conv", ["x", "w"], ["y"])], {"x": ones(1, 600, 5, 5), "w": ones(4, 600, 3, 3)})
+    of("ConvTranspose", [node("ConvTranspose", ["x", "w"], ["y"])], {"x": ones(1, 3000, 5, 5)}, {"w": ones(3000, 2, 3, 3)})
+    for operator, weights in (("MatMul", ones(5000, 3)), ("Gemm", ones(5000, 3))):
+        of(operator, [node(operator, ["x", "w"], ["y"])], {"x": ones(2, 5000)}, {"w": weights})
+    of("Einsum", [node("Einsum", ["x", "w"], ["y"], equation="ab,bc->ac")], {"x": random(2, 4000), "w": random(4000, 3)})
+    of("LRN", [node("LRN", ["x"], ["y"], size=3, alpha=0.1)], {"x": random(1, 5, 3, 3) * F16(300)})
+    of("CumSum", [node("CumSum", ["x", "a"], ["y"])], {"x": ones(1, 5000)}, {"a": np.array(1)})
+    of("AveragePool", [node("AveragePool", ["x"], ["y"], kernel_shape=[50, 50])], {"x": ones(1, 2, 60, 60) * F16(100)})
+    of("Softmax", [node("Softmax", ["x"], ["y"])], {"x": ones(2, 6000)})
+    for operator in ("LSTM", "GRU", "RNN"):
+        gates = {"LSTM": 4, "GRU": 3, "RNN": 1}[operator]
+        of(operator, [node(operator, ["x", "w", "r"], ["y"], hidden_size=4)], {"x": random(30, 1, 5)}, {"w": random(1, gates * 4, 5), "r": random(1, gates * 4, 4)})
+    for dtype in (F32, F64):
+        for shape in ((4, 3), (4, 3, 5), (4, 3, 5, 2)):
+            x = (100 + rng.normal(size=shape)).astype(dtype)
+            given = {"x": x, **{name: rng.uniform(0.5, 2, 3).astype(dtype) for name in "sbmv"}}
+            nodes = lambda outputs, **attributes: [node("BatchNormalization", ["x", *"sbmv"], outputs, **attributes)]  # noqa: E731
+            case(f"far from 0: BatchNormalization of inputs {said(dtype)} {shape}", nodes(["y"], epsilon=0.01), given, None, 1e-5)
+            case(f"far from 0: BatchNormalization in training {said(dtype)} {shape}", nodes(["y", "rm", "rv"], training_mode=1, momentum=0.7), {"x": x},
+                 {name: given[name] for name in "sbmv"}, 1e-4, outputs=("y", "rm", "rv"))
+
+
 def far_from_zero():
     """Statistics of numbers that are large and differ little. onnxruntime loses as much in some of them, so that the
     answers are the standard's formulas in f64; what is compared is a part of the largest."""
@@ -328,7 +360,7 @@ def far_from_zero():
 
 
 def main():
-    for cases in (one_number, two_numbers, powers, choices, on_paper, old_slices, far_from_zero):
+    for cases in (one_number, two_numbers, powers, choices, on_paper, old_slices, half, far_from_zero):
         cases()
     (OUT / "cases.jsonl").write_text("\n".join(LINES) + "\n")
 
