@@ -17,16 +17,9 @@ from pathlib import Path
 from board import HOST, Board, initramfs
 from peers import check, readings, right, surroundings, wait_for
 
-# The second half of debootstrap is the first boot's; the root is a disk, because systemd's sandbox needs one.
+# A disk, because systemd's sandbox needs one for its root.
 INIT = """mkdir -p /root
 mount -t ext4 /dev/vda /root || poweroff -f
-if [ -d /root/debootstrap ]; then
-  for folder in proc sys dev; do mount --bind /$folder /root/$folder; done
-  echo "board: second half of debootstrap"
-  PATH=/usr/sbin:/usr/bin:/sbin:/bin /bin/chroot /root /debootstrap/debootstrap --second-stage > /root/second-stage.log 2>&1 || { tail /root/second-stage.log; poweroff -f; }
-  rm -rf /root/debootstrap
-  for folder in proc sys dev; do umount /root/$folder; done
-fi
 umount /proc /sys
 exec switch_root /root /sbin/init
 """
@@ -58,8 +51,17 @@ fact capabilities $(sed -n 's/^CapEff:\\t//p' /proc/$(systemctl show -P MainPID 
 fact memory_kb $(sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\).*/\\1/p' /proc/$(systemctl show -P MainPID lineside)/status)
 fact answering
 read go < /dev/ttyS0
+another() { n=0; while [ $n -lt 120 ] && { [ "$(systemctl show -P MainPID lineside)" = "$1" ] || [ "$(state)" != active ]; }; do sleep 1; n=$((n + 1)); done; }
+mkdir /etc/systemd/system/lineside.service.d
+printf '[Service]\nWatchdogSec=20\nTimeoutAbortSec=5\n' > /etc/systemd/system/lineside.service.d/impatient.conf
+systemctl daemon-reload; systemctl restart lineside
 old=$(systemctl show -P MainPID lineside)
-kill -9 "$old"; n=0; while [ $n -lt 60 ] && { [ "$(systemctl show -P MainPID lineside)" = "$old" ] || [ "$(state)" != active ]; }; do sleep 1; n=$((n + 1)); done
+sleep 30; fact fed $([ "$(systemctl show -P MainPID lineside)" = "$old" ] && echo yes)
+kill -STOP "$old"; another "$old"
+fact hung_then $(state) $(journalctl -u lineside | grep -c 'Watchdog timeout')
+rm -r /etc/systemd/system/lineside.service.d; systemctl daemon-reload
+old=$(systemctl show -P MainPID lineside)
+kill -9 "$old"; another "$old"
 fact killed_then $(state)
 dpkg -i /lineside-2.deb > /tmp/upgrade.log 2>&1; fact upgrade $?
 fact version $(dpkg-query -W -f '${Version}' lineside) $(grep -c HOST /etc/lineside/lineside.toml) $(state)
@@ -91,7 +93,7 @@ def another_version(deb, version, folder):
 
 
 def disk(debian, deb, port, folder):
-    """The half-made Debian, the packages and the operator's script as an ext4 image."""
+    """The Debian, the packages and the operator's script as an ext4 image."""
     root = folder / "root"
     subprocess.run(["cp", "-a", debian, root], check=True)
     version = subprocess.run(
@@ -147,14 +149,14 @@ def main():
     with surroundings() as (folder, broker, listener, at_the_end):
         image, version = disk(arguments.debian, arguments.deb, broker.port, folder)
         archive = initramfs(arguments.ground, INIT, folder, modules=("virtio_pci", "virtio_net", "virtio_blk", "ext4"))
-        drive = ("-drive", f"file={image},format=raw,if=none,id=disk", "-device", "virtio-blk-pci,drive=disk")
+        drive = ("-drive", f"file={image},format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk")
         board = Board(arguments.machine, arguments.ground, archive, folder, memory_mb=1024, more=drive)
         at_the_end.callback(board.cut_power)
         begun = time.monotonic()
         board.power_on()
         wire = board.uart()
         facts = Facts(board)
-        check(facts.wait("install", 1800) == "0", f"installed on Debian; {time.monotonic() - begun:.0f} s after power on")
+        check(facts.wait("install", 900) == "0", f"installed on Debian; {time.monotonic() - begun:.0f} s after power on")
         said = facts.wait("user")
         check(said == "lineside lineside:750 root:lineside:640", f"user, state and configuration: {said}")
         check(facts.wait("enabled") == "enabled", "starts at boot")
@@ -169,6 +171,8 @@ def main():
         wait_for("the daemon to be online", lambda: listener.availability() == "online")
         answered(broker, listener, "installed")
         wire.sendall(b"go\n")
+        check(facts.wait("fed") == "yes", "the watchdog, set to 20 s, is fed")
+        check(facts.wait("hung_then") == "active 1", "hung: the watchdog ends it, systemd starts it again")
         check(facts.wait("killed_then") == "active", "kill -9: systemd starts it again")
         check(facts.wait("upgrade") == "0", "upgraded")
         said = facts.wait("version")

@@ -1,6 +1,6 @@
 """The binary of a board, run as it will be run there, against peers that are not ours (peers.py).
 
-Usage: smoke.py [--emulator "qemu-aarch64-static -cpu cortex-a53 …"] BINARY, called by cross/smoke. Prints a line
+Usage: smoke.py [--emulator "qemu-aarch64-static -cpu cortex-a53 …"] [--lesser "…"] BINARY, called by cross/smoke. Prints a line
 a check; ends with 1 at the first that does not hold.
 """
 
@@ -84,6 +84,15 @@ class Device:
         if self.running:
             self.running.kill()
             self.running.wait()
+
+
+def lesser_processor(emulator, binary):
+    """A processor without what the binary is compiled for."""
+    done = subprocess.run([*shlex.split(emulator), str(binary), "--version"], capture_output=True, text=True, timeout=60)
+    check(
+        done.returncode == 78 and "this processor" in done.stderr and not done.stdout,
+        f"on a processor that lacks something it says so: {done.stderr.strip()}",
+    )
 
 
 def golden(device):
@@ -196,8 +205,11 @@ def drain(device, broker, listener):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--emulator", default="")
+    parser.add_argument("--lesser", action="append", default=[])
     parser.add_argument("binary", type=Path)
     arguments = parser.parse_args()
+    for emulator in arguments.lesser:
+        lesser_processor(emulator, arguments.binary)
     with surroundings() as (folder, broker, listener, at_the_end):
         device = Device(arguments.emulator, arguments.binary, folder)
         at_the_end.callback(device.kill)

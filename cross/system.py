@@ -14,6 +14,8 @@ from pathlib import Path
 from board import HOST, Board, initramfs
 from peers import MODELS, check, cobs, readings, readings_and_pictures, right, surroundings, wait_for
 
+# Bytes of resident memory, beyond the models.
+AT_REST_MOST = 12_000_000
 INIT = """mkdir -p /var/lib/lineside
 /lineside check -c /lineside.toml || poweroff -f
 /lineside run -c /lineside.toml &
@@ -44,6 +46,15 @@ def config(port):
             'format = "json", id_field = "id"',
         )
     )
+
+
+def at_rest(board, listener):
+    """What it holds before the first frame, the golden cases behind it."""
+    stats = lambda: [json.loads(payload) for topic, payload in listener.all() if topic.endswith("/stats")]
+    wait_for("stats", lambda: board.alive() and stats(), 60)
+    held = stats()[-1]["memory"]["resident_bytes"]
+    beyond = held - sum((MODELS / model / "model.onnx").stat().st_size for model in ("machine-failure", "part-inspection"))
+    check(beyond <= AT_REST_MOST, f"at rest: {held / 1e6:.1f} MB resident, {beyond / 1e6:.1f} MB beyond the models' files")
 
 
 def frames_of_every_kind(board, broker, listener):
@@ -103,8 +114,8 @@ def main():
         booted = time.monotonic() - begun
         up = next((line for line in board.console().splitlines() if line.startswith("board: ")), "")
         check(up, f"{up.strip()}; online {booted:.0f} s after power on")
+        at_rest(board, listener)
         frames_of_every_kind(board, broker, listener)
-        wait_for("stats", lambda: any(t.endswith("/stats") for t, _ in listener.all()), 20)
         power_cut(board, broker, listener)
         board.say_stop()
         board.process.wait(timeout=60)

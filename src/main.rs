@@ -1,5 +1,8 @@
 //! The binary: arguments in, library, exit code out.
 
+#[cfg(checks_processor)]
+mod entry;
+
 use std::process::ExitCode;
 
 /// musl's own maps and unmaps at each inference.

@@ -9,6 +9,7 @@
 //! whoever misses the deadline is named. What was not settled stays with the broker.
 
 pub mod boot;
+pub mod boots;
 pub mod ceiling;
 pub mod port;
 pub mod vitals;
@@ -33,7 +34,8 @@ use crate::mqtt::{Filter, Handle, Ledger, Settings, driver};
 use crate::observe::board::BoardView;
 use crate::observe::memory::Memory;
 use crate::observe::{
-    self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, PortView, QueueView, Snapshot,
+    self, DiskView, LinkView, ModelView, OutboxView, Phase, PipelineView, PortView, QueueView, SafeModeView,
+    Snapshot,
 };
 use crate::outbox::{Opened, Outbox};
 use crate::stage::acquire::identity::{self, Identities};
@@ -95,12 +97,30 @@ struct Shared {
     pulses: Vec<Pulse>,
     /// In the order of the config.
     ports: Vec<(String, Arc<PortCounters>, Option<Arc<ModbusCounters>>)>,
+    safe_mode: Option<SafeMode>,
+}
+
+/// No load for a while ([`boots`]): connected and reporting, without models, frames, or what waits on disk.
+#[derive(Clone, Copy, Debug)]
+struct SafeMode {
+    short_boots: u32,
+    ends: Micros,
 }
 
 impl Daemon {
     /// Loads and verifies every model, then starts every thread. Returns before the broker has
     /// answered: a broker that is absent is waited for.
     pub fn start(config: Config) -> Result<Self, BootError> {
+        Self::begin(config, None)
+    }
+
+    /// A daemon that reports and does nothing else, for `wait`: the board has had so many short boots in a row.
+    pub fn start_safe(mut config: Config, short_boots: u32, wait: Duration) -> Result<Self, BootError> {
+        config.pipelines.clear();
+        Self::begin(config, Some(SafeMode { short_boots, ends: SystemClock.now() + wait }))
+    }
+
+    fn begin(config: Config, safe_mode: Option<SafeMode>) -> Result<Self, BootError> {
         if let Some(kernels) = config.device.board.kernels {
             crate::engine::kernels::prefer(kernels);
         }
@@ -131,14 +151,20 @@ impl Daemon {
             }
         }));
         let counted = pipelines.iter().map(|p| (p.config.name.as_str().into(), p.counters.clone())).collect();
-        let Opened { outbox, keeper, frames } = Outbox::open(
-            &config.outbox,
-            counted,
-            config.broker.max_inflight,
-            SystemClock.now(),
-            identity::random(),
-            wake(&publish_handle),
-        )?;
+        let Opened { outbox, keeper, frames } = if safe_mode.is_some() {
+            // What waits on disk also tells which frames are answered: it goes out beside them, later.
+            let outbox = Outbox::new(&config.outbox, counted, config.broker.max_inflight, SystemClock.now());
+            Opened { outbox: Arc::new(outbox), keeper: None, frames: Vec::new() }
+        } else {
+            Outbox::open(
+                &config.outbox,
+                counted,
+                config.broker.max_inflight,
+                SystemClock.now(),
+                identity::random(),
+                wake(&publish_handle),
+            )?
+        };
         let mut keeper_thread = Threads::default();
         if let Some(keeper) = keeper {
             keeper_thread.spawn("outbox", move || keeper.run(&SystemClock)).map_err(BootError::Thread)?;
@@ -162,6 +188,7 @@ impl Daemon {
                 .iter()
                 .map(|port| (port.settings.port.clone(), port.counters.clone(), port.modbus.clone()))
                 .collect(),
+            safe_mode,
         });
 
         let http = match config.http {
@@ -253,7 +280,7 @@ impl Daemon {
             connection("intake", &config, max_payload, &shared.intake_link, source, &intake_handle)?
         } else {
             // Ports alone: frames are taken from the start, whether or not the broker is there.
-            on_taking(true);
+            on_taking(safe_mode.is_none());
             Threads::default()
         };
 
@@ -327,7 +354,12 @@ impl Daemon {
             ),
         };
         if let Some(notifier) = &notifier {
-            notifier.say("READY=1\nSTATUS=taking frames");
+            let status = if self.shared.safe_mode.is_some() { "safe mode" } else { "taking frames" };
+            // How often it wants to hear from us: loading models after a safe mode was allowed more.
+            let watchdog = notifier
+                .watchdog
+                .map_or(String::new(), |every| format!("\nWATCHDOG_USEC={}", every.as_micros()));
+            notifier.say(&format!("READY=1\nSTATUS={status}{watchdog}"));
         }
         let asked = notifier.as_ref().and_then(|notifier| notifier.watchdog);
         if asked.is_none() && hardware.is_none() {
@@ -565,6 +597,10 @@ impl Shared {
             at: SystemClock.wall(),
             clock_synced: self.clock_synced.load(Ordering::Relaxed),
             uptime: SystemClock.now().since(self.started),
+            safe_mode: self.safe_mode.map(|mode| SafeModeView {
+                short_boots: mode.short_boots,
+                resumes_in: mode.ends.since(SystemClock.now()),
+            }),
             phase: if self.intake.is_stopping() { Phase::Stopping } else { Phase::Running },
             links: self
                 .takes_from_broker()

@@ -67,6 +67,7 @@ metrics_table! {
     BUILD_INFO = Gauge "lineside_build_info" ["device", "version"] "Always 1; its labels say what runs where.";
     CLOCK_SYNCED = Gauge "lineside_clock_synced" [] "1 while the board's date can be trusted.";
     READY = Gauge "lineside_ready" [] "1 while models are loaded, all links are up and all ports open.";
+    SAFE_MODE = Gauge "lineside_safe_mode" [] "1 while no frames are taken because the board restarted over and over.";
     UPTIME = Gauge "lineside_uptime_seconds" [] "Seconds since the process began.";
     RESIDENT = Gauge "lineside_memory_resident_bytes" [] "Memory that the process holds.";
     PEAK = Gauge "lineside_memory_peak_bytes" [] "The most memory that the process ever held.";
@@ -142,6 +143,7 @@ pub fn render(snapshot: &Snapshot) -> String {
     gauge(&recorder, BUILD_INFO, &[&snapshot.device, &snapshot.version], 1.0);
     gauge(&recorder, CLOCK_SYNCED, &[], flag(snapshot.clock_synced));
     gauge(&recorder, READY, &[], flag(snapshot.not_ready().is_empty()));
+    gauge(&recorder, SAFE_MODE, &[], flag(snapshot.safe_mode.is_some()));
     gauge(&recorder, UPTIME, &[], snapshot.uptime.as_secs_f64());
     if let Some(memory) = snapshot.memory {
         gauge(&recorder, RESIDENT, &[], memory.resident_bytes as f64);

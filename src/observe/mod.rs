@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub uptime: Duration,
     /// Where it is between starting and having stopped.
     pub phase: Phase,
+    /// `None`: frames are taken as ever.
+    pub safe_mode: Option<SafeModeView>,
     /// Connections to brokers.
     pub links: Vec<LinkView>,
     /// Serial ports, in the order of the config.
@@ -66,6 +68,15 @@ pub enum Phase {
     Running,
     /// No more frames are taken; those under way are finished.
     Stopping,
+}
+
+/// The board restarted over and over; it is given a rest before it takes load again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SafeModeView {
+    /// Boots in a row that were short.
+    pub short_boots: u32,
+    /// Until frames are taken.
+    pub resumes_in: Duration,
 }
 
 /// One connection.
@@ -319,10 +330,18 @@ impl Snapshot {
             Phase::Running => None,
             Phase::Stopping => Some("the daemon is stopping".into()),
         };
+        let safe_mode = self.safe_mode.map(|mode| {
+            format!(
+                "safe mode after {} short boots in a row; frames are taken in {} s",
+                mode.short_boots,
+                mode.resumes_in.as_secs()
+            )
+        });
         let down = self.links.iter().filter(|link| !link.up);
         let closed = self.ports.iter().filter(|port| !port.up);
         phase
             .into_iter()
+            .chain(safe_mode)
             .chain(down.map(|link| format!("link `{}` to the broker is down", link.name)))
             .chain(closed.map(|port| format!("port {} is not open", port.name)))
             .collect()
@@ -371,6 +390,7 @@ mod tests {
             clock_synced: true,
             uptime: Duration::from_millis(61_500),
             phase: Phase::Running,
+            safe_mode: None,
             links: vec![LinkView::of("intake", &link), LinkView::of("publish", &link)],
             ports: vec![PortView::of("/dev/ttyUSB0", &port, Some(&ModbusCounters::default()))],
             outbox: OutboxView {
@@ -416,6 +436,12 @@ mod tests {
         assert_eq!(
             snapshot.not_ready(),
             ["models are being loaded and checked", "link `publish` to the broker is down"]
+        );
+        let resumes_in = Duration::from_secs(29);
+        let safe_mode = Some(SafeModeView { short_boots: 3, resumes_in });
+        assert_eq!(
+            Snapshot { safe_mode, ..tests::snapshot() }.not_ready(),
+            ["safe mode after 3 short boots in a row; frames are taken in 29 s"]
         );
     }
 

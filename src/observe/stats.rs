@@ -16,12 +16,19 @@ struct Stats<'a> {
     at: String,
     clock_synced: bool,
     uptime_s: u64,
+    safe_mode: Option<SafeMode>,
     pipelines: Named<'a, Pipeline<'a>>,
     outbox: Outbox,
     links: Named<'a, Link>,
     ports: Named<'a, Port<'a>>,
     memory: Option<Memory>,
     board: Board,
+}
+
+#[derive(Serialize)]
+struct SafeMode {
+    short_boots: u32,
+    resumes_in_s: u64,
 }
 
 #[derive(Serialize)]
@@ -158,6 +165,9 @@ pub fn stats_json(snapshot: &Snapshot) -> Vec<u8> {
         at: snapshot.at.to_string(),
         clock_synced: snapshot.clock_synced,
         uptime_s: snapshot.uptime.as_secs(),
+        safe_mode: snapshot
+            .safe_mode
+            .map(|mode| SafeMode { short_boots: mode.short_boots, resumes_in_s: mode.resumes_in.as_secs() }),
         pipelines: Named(
             snapshot.pipelines.iter().map(|view| (view.name.as_str(), pipeline(view))).collect(),
         ),

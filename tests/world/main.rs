@@ -24,6 +24,7 @@ mod outbox;
 mod overload;
 mod peers;
 mod real_data;
+mod safe_mode;
 mod serial;
 mod serial_page;
 mod tls;
