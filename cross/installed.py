@@ -88,7 +88,7 @@ def another_version(deb, version, folder):
     control = tree / "DEBIAN/control"
     control.write_text(re.sub(r"(?m)^Version: .*$", f"Version: {version}", control.read_text()))
     out = folder / f"lineside-{version}.deb"
-    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Zxz", tree, out], check=True, capture_output=True)
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", "-Znone", tree, out], check=True, capture_output=True)
     return out
 
 

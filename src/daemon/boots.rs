@@ -104,7 +104,6 @@ impl Boots {
 }
 
 /// A boot under load.
-
 pub struct Watched {
     file: PathBuf,
     thread: Threads,
