@@ -107,6 +107,8 @@ def disk(debian, deb, port, folder):
     (units / "multi-user.target.wants").mkdir(parents=True, exist_ok=True)
     (units / "operator.service").write_text(UNIT)
     (units / "multi-user.target.wants/operator.service").symlink_to("../operator.service")
+    # Nobody logs in; the console is waited for in vain while the machine is slow.
+    (units / "serial-getty@ttyAMA0.service").symlink_to("/dev/null")
     image = folder / "disk"
     environment = {"PATH": "/usr/sbin:/sbin:/usr/bin:/bin"}
     subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, image, "1500M"], check=True, env=environment)
