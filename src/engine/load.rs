@@ -510,19 +510,11 @@ mod tests {
 
     #[test]
     fn a_panic_while_types_are_found_names_its_node() {
-        let stride = [Attribute::Ints("kernel_shape", &[1, 1]), Attribute::Ints("strides", &[0, 1])];
-        let pool = four().node("MaxPool", &["x"], &["y"], &stride);
-        let depth = four().node("DepthToSpace", &["x"], &["y"], &[Attribute::Int("blocksize", 0)]);
         let step = ["from", "to", "axis", "step"].map(|name| (name, i64::from(name == "to")));
         let slice = step.iter().fold(four(), |sample, (name, value)| sample.integers(name, &[*value]));
         let slice = slice.node("Slice", &["x", "from", "to", "axis", "step"], &["y"], &[]);
-        for (sample, operator) in [(pool, "MaxPool"), (depth, "DepthToSpace"), (slice, "Slice")] {
-            let message = told(&sample);
-            assert!(
-                message.contains(&format!(r#"node "y" ({operator}): attempt to divide by zero"#)),
-                "{message}"
-            );
-        }
+        let message = told(&slice);
+        assert!(message.contains(r#"node "y" (Slice): attempt to divide by zero"#), "{message}");
     }
 
     #[test]

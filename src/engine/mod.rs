@@ -14,6 +14,7 @@
 //! |---|---|
 //! | `load` | how a file becomes a model |
 //! | `onnx`, `nnef` | what stands in the file |
+//! | `plain` | what may be written in several ways, in one |
 //! | `functions/` | functions that a model brings along, written out where they are called |
 //! | `untrusted/` | whether bytes are what they claim, before anything trusts them |
 //! | `refused`, `rehearsed` | which graphs would be answered wrongly, or not at all |
@@ -40,6 +41,7 @@ mod operators;
 mod oracle;
 mod page;
 mod passes;
+mod plain;
 mod port;
 mod range;
 mod refused;

@@ -152,6 +152,22 @@ impl Sample {
         parsed.prepare(&self.inputs).expect("the sample runs")
     }
 
+    /// Why it does not run.
+    pub(crate) fn refusal(&self) -> String {
+        let folder = tempfile::tempdir().expect("a folder for temporary files");
+        let path = folder.path().join("model.onnx");
+        fs::write(&path, self.bytes()).expect("a file in it");
+        let parsed = Verified::read(&path).and_then(Verified::parse);
+        match parsed.and_then(|parsed| parsed.prepare(&self.inputs)) {
+            Ok(_) => "nothing: it runs".to_owned(),
+            Err(error) => {
+                let chain =
+                    std::iter::successors(Some(&error as &dyn std::error::Error), |error| error.source());
+                chain.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+            }
+        }
+    }
+
     /// Written into `folder`, with a card: a table of the first input's columns, scores in the first
     /// output named `y`.
     pub(crate) fn card(&self, folder: &Path) -> Card {

@@ -135,6 +135,49 @@ pub(super) fn class_labels(proto: &ModelProto) -> Option<Vec<String>> {
         .find(|labels| !labels.is_empty())
 }
 
+/// Inputs that are nothing but the state of a GRU, an LSTM or an RNN, as they stand or in another shape. (An LSTM's
+/// cell has no bounds.)
+pub(super) fn states(proto: &ModelProto) -> HashSet<String> {
+    const SAME_NUMBERS: &[&str] = &[
+        "Concat",
+        "Expand",
+        "Gather",
+        "Identity",
+        "Reshape",
+        "Slice",
+        "Split",
+        "Squeeze",
+        "Transpose",
+        "Unsqueeze",
+    ];
+    let Some(graph) = &proto.graph else { return HashSet::new() };
+    let bounded = |node: &&NodeProto| {
+        let usual = !node.attribute.iter().any(|attribute| attribute.name == "activations");
+        usual && matches!(node.op_type.as_str(), "GRU" | "LSTM" | "RNN")
+    };
+    let mut wanted: Vec<&String> =
+        graph.node.iter().filter(bounded).filter_map(|node| node.input.get(5)).collect();
+    let mut states = HashSet::new();
+    // The nodes stand in an order in which each comes before its readers.
+    for node in graph.node.iter().rev().filter(|node| SAME_NUMBERS.contains(&node.op_type.as_str())) {
+        if node.output.iter().any(|output| wanted.contains(&output)) {
+            let all = node.op_type == "Concat";
+            wanted.extend(node.input.iter().take(if all { usize::MAX } else { 1 }));
+        }
+    }
+    for input in &graph.input {
+        let reads = |node: &&NodeProto| node.input.contains(&input.name);
+        let only = graph.node.iter().filter(reads).all(|node| {
+            SAME_NUMBERS.contains(&node.op_type.as_str())
+                || (bounded(&node) && node.input.get(5) == Some(&input.name))
+        });
+        if only && wanted.contains(&&input.name) {
+            states.insert(input.name.clone());
+        }
+    }
+    states
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +187,22 @@ mod tests {
 
     fn relu_layer() -> ModelProto {
         ModelProto::decode(&*sample::relu_layer().bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_state_of_a_recurrent_layer_is_told_from_its_samples() {
+        let states_of = |sample: sample::Sample| {
+            let mut names: Vec<_> =
+                states(&ModelProto::decode(&*sample.bytes()).unwrap()).into_iter().collect();
+            names.sort();
+            names
+        };
+        assert_eq!(states_of(sample::gru(2)), ["h_in"]);
+        // Not its cell, which no activation bounds.
+        assert_eq!(states_of(sample::lstm()), ["h_in"]);
+        assert_eq!(states_of(sample::relu_layer()), [""; 0]);
+        let read_twice = sample::gru(2).node("Neg", &["h_in"], &["n"], &[]).output("n");
+        assert_eq!(states_of(read_twice), [""; 0]);
     }
 
     #[test]

@@ -85,7 +85,7 @@ pub(super) fn compare(
     let mut oracle_time = Duration::ZERO;
     let mut failure = None;
     let mut answered = 0;
-    for probe in given.chain(probe::probes(model.inputs())) {
+    for probe in given.chain(probe::probes(model.inputs(), &graph::states(&subject.proto))) {
         let ours = optimised.run(&probe.inputs.iter().collect::<Vec<_>>());
         let theirs = plain.as_mut().map(|plain| plain.run(&probe.inputs.iter().collect::<Vec<_>>()));
         let ours = match (ours, &theirs) {

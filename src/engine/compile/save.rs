@@ -10,7 +10,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use tract_core::prelude::TractResult;
 
-use super::{CompileError, Subject, opinion, probe};
+use super::{CompileError, Subject, graph, opinion, probe};
 use crate::engine::caught::caught;
 use crate::engine::{Model, ModelError, Verified, nnef};
 
@@ -94,7 +94,7 @@ fn reads_back(subject: &Subject, model: &Model, bytes: &[u8]) -> Result<(), Stri
         return Err("NNEF changes the names of its inputs or outputs".to_owned());
     }
     // The first probes are ordinary numbers, on which two orders of addition agree.
-    for probe in probe::probes(model.inputs()).into_iter().take(3) {
+    for probe in probe::probes(model.inputs(), &graph::states(&subject.proto)).into_iter().take(3) {
         let inputs: Vec<_> = probe.inputs.iter().collect();
         let (Ok(ours), Ok(theirs)) = (model.session().run(&inputs), again.session().run(&inputs)) else {
             return Err(format!("read back from NNEF it fails on {}", probe.name));

@@ -282,6 +282,70 @@ impl Literal for Product {
     }
 }
 
+/// MatMulInteger (opset 10) where one side is a vector; tract's keeps an axis too many.
+#[derive(Debug)]
+struct IntegerProduct;
+
+pub(super) fn mat_mul_integer(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    choose(context, node, IntegerProduct, |inputs| {
+        inputs[..2].iter().any(|fact| fact.is_some_and(|fact| fact.rank() == 1))
+    })
+}
+
+/// Less its zero point: one number, or one for each of the last axis.
+fn centred(tensor: &Tensor, zero: Option<&Tensor>) -> TractResult<Tensor> {
+    let (mut values, zeros) = (ints(tensor)?, zero.map(ints).transpose()?.unwrap_or_else(|| vec![0]));
+    let columns = tensor.shape().last().copied().unwrap_or(1);
+    ensure!(zeros.len() == 1 || zeros.len() == columns, "{} zero points for {columns} columns", zeros.len());
+    values.iter_mut().enumerate().for_each(|(at, value)| *value -= zeros[at % columns % zeros.len()]);
+    Tensor::from_shape(tensor.shape(), &values)
+}
+
+impl Literal for IntegerProduct {
+    fn name(&self) -> &'static str {
+        "MatMulInteger"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let (a, b) = (centred(inputs.need(0)?, inputs.get(2))?, centred(inputs.need(1)?, inputs.get(3))?);
+        let product = Product::whole(&a, &b)?;
+        let values: Vec<i32> = ints(&product)?.into_iter().map(|value| value as i32).collect();
+        Ok(vec![Tensor::from_shape(product.shape(), &values)?])
+    }
+}
+
+/// Mean (opset 8) of tensors whose ranks differ, which tract does not divide.
+#[derive(Debug)]
+struct Mean;
+
+pub(super) fn mean(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
+    choose(context, node, Mean, |inputs| {
+        let mut ranks = inputs.iter().flatten().map(|fact| fact.rank());
+        let first = ranks.next();
+        ranks.any(|rank| Some(rank) != first)
+    })
+}
+
+impl Literal for Mean {
+    fn name(&self) -> &'static str {
+        "Mean"
+    }
+
+    fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
+        let first = inputs.need(0)?;
+        let all: Vec<&Tensor> = (0..).map_while(|at| inputs.get(at)).collect();
+        let shape = all.iter().try_fold(vec![], |shape, tensor| broadcast(&shape, tensor.shape()))?;
+        let mut sums = vec![0.0; shape.iter().product()];
+        for tensor in &all {
+            let values = floats(tensor)?;
+            let places = coordinates(&shape).map(|at| broadcast_at(tensor.shape(), &at));
+            sums.iter_mut().zip(places).for_each(|(sum, place)| *sum += values[place]);
+        }
+        sums.iter_mut().for_each(|sum| *sum /= all.len() as f64);
+        Ok(vec![from_floats(first.datum_type(), &shape, &sums)?])
+    }
+}
+
 #[derive(Debug)]
 struct Det;
 

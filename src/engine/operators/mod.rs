@@ -13,6 +13,7 @@
 //! | the others | operators; each header names the standard and the arithmetic |
 
 mod attention;
+mod axes;
 mod batch_norm;
 mod bits;
 mod branch;
@@ -20,6 +21,7 @@ mod cast;
 pub(super) mod contributed;
 mod einsum;
 mod elementwise;
+mod fitting;
 mod gemm;
 mod hardmax;
 mod lengths;
@@ -90,7 +92,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Einsum", einsum::einsum),
     ("Elu", single::stock),
     ("Equal", wider::equal),
-    ("GRU", recurrent::gru),
+    ("GRU", |context, node| single::in_single(recurrent::gru(context, node))),
     ("Gelu", single::stock),
     ("Gemm", gemm::gemm),
     ("GlobalAveragePool", single::stock),
@@ -112,10 +114,11 @@ const OURS: &[(&str, Builder)] = &[
     ("LpNormalization", single::stock),
     ("LpPool", patches::lp_pool),
     ("MatMul", elementwise::mat_mul),
+    ("MatMulInteger", elementwise::mat_mul_integer),
     ("MaxPool", patches::max_pool),
     ("MaxUnpool", moved::max_unpool),
     ("MelWeightMatrix", windows::mel_weight_matrix),
-    ("Mean", single::stock),
+    ("Mean", |context, node| single::in_single(elementwise::mean(context, node))),
     ("MeanVarianceNormalization", mean_variance::mean_variance),
     ("Mish", single::stock),
     ("Mod", elementwise::modulo),
@@ -152,8 +155,10 @@ const OURS: &[(&str, Builder)] = &[
     ("SoftmaxCrossEntropyLoss", losses::softmax_cross_entropy),
     ("Softplus", logarithms::softplus),
     ("SpaceToDepth", moved::space_to_depth),
+    ("Squeeze", axes::squeeze),
     ("Sum", single::stock),
     ("SwiGLU", elementwise::swiglu),
+    ("Swish", wider::function),
     ("TensorScatter", moved::tensor_scatter),
     ("TfIdfVectorizer", tfidf::tfidf),
     ("TopK", wider::top_k),

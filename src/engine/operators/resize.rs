@@ -24,6 +24,8 @@ enum Nearest {
     PreferCeil,
     Floor,
     Ceil,
+    /// Opset 10, which has no word for it: down where it grows, up where it shrinks, as in its tests and onnxruntime.
+    Older,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +77,7 @@ pub(super) fn resize(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         Some(other) => bail!("coordinate_transformation_mode {other:?}"),
     };
     let nearest = match node.get_attr_opt::<&str>("nearest_mode")? {
-        None if old => Nearest::Floor,
+        None if old => Nearest::Older,
         None | Some("round_prefer_floor") => Nearest::PreferFloor,
         Some("round_prefer_ceil") => Nearest::PreferCeil,
         Some("floor") => Nearest::Floor,
@@ -252,7 +254,8 @@ impl Resize {
                 Nearest::PreferFloor => (place - 0.5).ceil(),
                 Nearest::PreferCeil => (place + 0.5).floor(),
                 Nearest::Floor => place.floor(),
-                Nearest::Ceil => place.ceil(),
+                Nearest::Older if along.scale >= 1.0 => place.floor(),
+                Nearest::Ceil | Nearest::Older => place.ceil(),
             };
             return vec![(inside(at as i64), 1.0)];
         }

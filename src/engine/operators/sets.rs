@@ -7,7 +7,9 @@
 use std::cmp::Ordering;
 
 use tract_onnx::model::ParsingContext;
-use tract_onnx::pb::NodeProto;
+use tract_onnx::pb::attribute_proto::AttributeType;
+use tract_onnx::pb::tensor_proto::DataType as OnnxType;
+use tract_onnx::pb::{AttributeProto, NodeProto, TensorProto};
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
@@ -166,15 +168,34 @@ struct ConstantOfShape {
 }
 
 pub(super) fn constant_of_shape(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let value = match node.get_attr_opt("value")? {
-        Some(value) => context.load_tensor(value)?,
-        None => tensor0(0_f32),
+    // Left to tract, a missing value is an f64.
+    let Some(value) = node.get_attr_opt("value")? else {
+        return constant_of_shape(context, &with_value(node));
     };
+    let value = context.load_tensor(value)?;
     ensure!(value.len() == 1, "a value of {} elements", value.len());
     let value = value.into_shape(&[1])?;
     choose(context, node, ConstantOfShape { value }, |inputs| {
         inputs[0].is_some_and(|shape| shape.konst.is_none())
     })
+}
+
+/// The node with the value that the standard gives it: an f32 of 0.
+fn with_value(node: &NodeProto) -> NodeProto {
+    let zero = TensorProto {
+        dims: vec![1],
+        data_type: OnnxType::Float as i32,
+        raw_data: vec![0; 4],
+        ..TensorProto::default()
+    };
+    let mut node = node.clone();
+    node.attribute.push(AttributeProto {
+        name: "value".to_owned(),
+        r#type: AttributeType::Tensor as i32,
+        t: Some(zero),
+        ..AttributeProto::default()
+    });
+    node
 }
 
 impl Literal for ConstantOfShape {

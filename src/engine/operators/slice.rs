@@ -3,8 +3,9 @@
 //!
 //! Source: ONNX, Operators.md; NumPy's indices. tract cuts steps to 32 bits, takes some of the least numbers for
 //! the end forwards too, and fails or turns round where the start lies behind the end, or in front of
-//! everything (0.23.9). Other slices are its own, and so are those whose bounds only a run tells. Below opset 10
-//! the bounds are attributes; there every slice is ours, of tract's parts.
+//! everything, and takes what lies beyond an axis whose length only values tell (0.23.9). Other slices are
+//! its own, and so are those whose bounds only a run tells. Below opset 10 the bounds are attributes; there every
+//! slice is ours, of tract's parts.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -12,7 +13,7 @@ use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::ops::array;
 use tract_onnx::tract_hir::tract_core::ops::identity::Identity;
 
-use super::literal::{Built, Inputs, Literal, choose};
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen};
 use super::values::{axis, coordinates, ints, pick, strides};
 
 #[derive(Debug)]
@@ -39,7 +40,9 @@ pub(super) fn slice(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 
 /// Whether tract would not do; `None` where not all is known.
 fn odd(inputs: &[Option<&TypedFact>]) -> Option<bool> {
-    let lengths: Vec<usize> = inputs[0]?.shape.as_concrete()?.to_vec();
+    // Where a length is told by values, tract takes the bounds for lying within it.
+    let Some(lengths) = inputs[0]?.shape.as_concrete() else { return Some(true) };
+    let lengths = lengths.to_vec();
     let constant = |at: usize| match inputs.get(at).copied().flatten() {
         Some(fact) => ints(fact.konst.as_ref()?).ok().map(Some),
         None => Some(None),
@@ -104,6 +107,31 @@ impl Literal for Slice {
             Some(at.iter().zip(&own).map(|(at, stride)| at * stride).sum())
         });
         Ok(vec![pick(x, &shape, &places.collect::<Vec<_>>())?])
+    }
+
+    fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {
+        let x = seen(inputs, 0)?;
+        if x.lengths().is_ok() {
+            return Ok(None);
+        }
+        // Which axes are cut is known, or all may be.
+        let axes = match inputs.get(3).and_then(Option::as_ref) {
+            None => inputs
+                .get(1)
+                .and_then(Option::as_ref)
+                .and_then(|starts| starts.lengths().ok()?.first().copied())
+                .map(|count| (0..count).collect()),
+            Some(axes) => axes
+                .value
+                .as_deref()
+                .map(|axes| {
+                    ints(axes)?.into_iter().map(|at| axis(at, x.shape.len())).collect::<TractResult<Vec<_>>>()
+                })
+                .transpose()?,
+        };
+        let cut = |at: &usize| axes.as_ref().is_none_or(|axes| axes.contains(at));
+        let shape = x.shape.iter().enumerate().map(|(at, length)| (!cut(&at)).then(|| length.clone()));
+        Ok(Some(vec![Form::open(x.datum_type, shape.collect())]))
     }
 }
 
@@ -191,6 +219,29 @@ mod tests {
         ] {
             assert_eq!(of(start, end, step), [0.0; 0], "{start}:{end}:{step}");
         }
+    }
+
+    #[test]
+    fn an_axis_whose_length_values_tell_is_cut_within_it() {
+        let cut = |start: i64, end: i64, step: i64| {
+            let bounds = [("from", start), ("to", end), ("axis", 1), ("step", step)];
+            let sample =
+                Sample::default().input("x", DataType::F32, &[6]).node("NonZero", &["x"], &["at"], &[]);
+            let sample = bounds.iter().fold(sample, |sample, (name, value)| sample.integers(name, &[*value]));
+            let model =
+                sample.node("Slice", &["at", "from", "to", "axis", "step"], &["y"], &[]).output("y").model();
+            let x = crate::base::Tensor::f32(&[6], vec![0.0, 1.0, 2.0, 0.0, 4.0, 5.0]);
+            let answer = model.session().run(&[&x]).unwrap().remove(0);
+            match answer.data {
+                crate::base::Data::I64(values) => values,
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(cut(1, i64::MIN, 1), [0; 0]);
+        assert_eq!(cut(-74, i64::from(i32::MAX), 1), [1, 2, 4, 5]);
+        assert_eq!(cut(1, 3, 1), [2, 4]);
+        assert_eq!(cut(2, 90, 1), [4, 5]);
+        assert_eq!(cut(-1, i64::MIN, -2), [5, 2]);
     }
 
     #[test]

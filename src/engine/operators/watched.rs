@@ -14,6 +14,7 @@ use tract_onnx::tract_core::optim::CONST_FOLD_MEM_BUDGET;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceOp};
 use tract_onnx::tract_hir::internal::*;
 
+use super::fitting::Fitting;
 use super::literal::Built;
 use crate::engine::caught;
 use crate::engine::refused::name_of;
@@ -41,9 +42,10 @@ fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
         return node.bail("the engine has no such operator");
     };
     let at: Arc<str> = format!("node {:?} ({})", name_of(node), node.op_type).into();
+    let fitting = Fitting::of(node)?;
     let (operator, closures) = caught::at(&at, || builder(context, node))?;
     let equation = (node.op_type == "Einsum").then(|| node.get_attr::<String>("equation")).transpose()?;
-    Ok((Box::new(Watched { operator, at, equation }), closures))
+    Ok((Box::new(Watched { operator, at, fitting, equation }), closures))
 }
 
 /// An operator with what its node is called.
@@ -51,6 +53,7 @@ fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 struct Watched {
     operator: Box<dyn InferenceOp>,
     at: Arc<str>,
+    fitting: Fitting,
     /// An Einsum's.
     equation: Option<String>,
 }
@@ -182,6 +185,13 @@ impl InferenceOp for Watched {
         observed: TVec<&InferenceFact>,
     ) -> TractResult<Facts> {
         let at = Arc::clone(&self.at);
+        let seen = |fact: &&InferenceFact| {
+            (
+                fact.shape.rank().concretize().and_then(|rank| usize::try_from(rank).ok()),
+                fact.value.concretize(),
+            )
+        };
+        self.fitting.check(&at, &inputs.iter().map(seen).collect::<Vec<_>>())?;
         caught::at(&at, || {
             let facts = self.operator.infer_facts(inputs.clone(), outputs.clone(), observed.clone());
             let facts = facts.context("Infering facts")?;
@@ -233,6 +243,11 @@ impl InferenceOp for Watched {
         target: &mut TypedModel,
         mapping: &HashMap<OutletId, OutletId>,
     ) -> TractResult<TVec<OutletId>> {
+        let seen = |input: &OutletId| -> TractResult<_> {
+            let fact = target.outlet_fact(mapping[input])?;
+            Ok((Some(fact.rank()), fact.konst.clone()))
+        };
+        self.fitting.check(&self.at, &node.inputs.iter().map(seen).collect::<TractResult<Vec<_>>>()?)?;
         caught::at(&self.at, || self.operator.to_typed(source, node, target, mapping))
     }
 }

@@ -22,7 +22,8 @@ struct Function {
 }
 
 pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
-    let alpha = node.get_attr_opt::<f32>("alpha")?.unwrap_or(0.01).into();
+    let usual = if node.op_type == "Swish" { 1.0 } else { 0.01 };
+    let alpha: f64 = node.get_attr_opt::<f32>("alpha")?.unwrap_or(usual).into();
     let (name, of): (_, fn(f64, f64) -> f64) = match node.op_type.as_str() {
         "Sigmoid" => ("Sigmoid", |x, _| 1.0 / (1.0 + (-x).exp())),
         "LeakyRelu" => ("LeakyRelu", |x, alpha| if x < 0.0 { alpha * x } else { x }),
@@ -30,11 +31,14 @@ pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         "Asinh" => ("Asinh", |x, _| if x.abs() < DOUBLED { x.asinh() } else { logarithm(x).copysign(x) }),
         "Acosh" => ("Acosh", |x, _| if x < DOUBLED { x.acosh() } else { logarithm(x) }),
         "Round" => ("Round", |x, _| x.round_ties_even()),
+        "Swish" => ("Swish", |x, alpha| x / (1.0 + (-alpha * x).exp())),
         other => bail!("{other} is none of these"),
     };
     let function = Function { name, of, alpha };
     match name {
         "Asinh" | "Acosh" => choose(context, node, function, is_wide),
+        // tract's is SiLU, whatever alpha says.
+        "Swish" if alpha != 1.0 => wrap(context, node, function),
         _ => choose(context, node, function, is_double),
     }
 }

@@ -12,6 +12,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
 use super::values::{floats, from_floats, ints};
+use crate::engine::untrusted::graph::MAX_ELEMENTS;
 
 #[derive(Debug)]
 struct Window {
@@ -64,7 +65,9 @@ impl Literal for Window {
 fn length(tensor: &Tensor) -> TractResult<usize> {
     let values = ints(tensor)?;
     ensure!(values.len() == 1, "a size of {} numbers", values.len());
-    usize::try_from(values[0]).with_context(|| format!("a size of {}", values[0]))
+    let size = usize::try_from(values[0]).with_context(|| format!("a size of {}", values[0]))?;
+    ensure!(size as u64 <= MAX_ELEMENTS, "a size of {size}; at most {MAX_ELEMENTS} elements are taken");
+    Ok(size)
 }
 
 #[derive(Debug)]

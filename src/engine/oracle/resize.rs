@@ -95,7 +95,7 @@ fn resize(call: &Call<'_>) -> Result<Vec<Value>, String> {
     let how = How {
         mode: call.text("mode", "nearest"),
         transform,
-        rounding: call.text("nearest_mode", if old { "floor" } else { "round_prefer_floor" }),
+        rounding: call.text("nearest_mode", if old { "up where it shrinks" } else { "round_prefer_floor" }),
         cubic: call.float("cubic_coeff_a", -0.75),
         exclude_outside: call.flag("exclude_outside"),
         extrapolation: call.float("extrapolation_value", 0.0),
@@ -170,11 +170,8 @@ fn weights(
         }
         "asymmetric" => at / scale,
         "pytorch_half_pixel" => {
-            if wanted > 1.0 {
-                (at + 0.5) / scale - 0.5
-            } else {
-                0.0
-            }
+            // The length as it comes out: onnxruntime's reading, and the engine's.
+            if out > 1 { (at + 0.5) / scale - 0.5 } else { 0.0 }
         }
         "half_pixel_symmetric" => {
             let adjustment = out as f64 / wanted;
@@ -200,6 +197,8 @@ fn weights(
             "round_prefer_ceil" => (x + 0.5).floor(),
             "floor" => x.floor(),
             "ceil" => x.ceil(),
+            "up where it shrinks" if scale < 1.0 => x.ceil(),
+            "up where it shrinks" => x.floor(),
             _ => (x - 0.5).ceil(),
         };
         return Some(vec![(clamped(nearest), 1.0)]);

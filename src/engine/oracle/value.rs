@@ -127,7 +127,15 @@ impl Value {
                 Self::truth(&self.shape, self.reals()?.into_iter().map(|value| value != 0.0).collect())
             }
             (Elements::Whole(values), to) if !is_real(to) => Self::whole(to, &self.shape, values.clone()),
-            (_, to) => Self::real(to, &self.shape, self.reals()?),
+            // Beyond the type the standard leaves the answer open: the nearest number there is, and 0 for NaN.
+            (_, to) => {
+                let (low, high) = limits(to);
+                let nearest = |x: f64| (x as i128).clamp(low, high);
+                match is_real(to) {
+                    true => Self::real(to, &self.shape, self.reals()?),
+                    false => Self::whole(to, &self.shape, self.reals()?.into_iter().map(nearest).collect()),
+                }
+            }
         })
     }
 

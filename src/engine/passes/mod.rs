@@ -5,6 +5,7 @@
 
 mod equal_on_paper;
 mod fence;
+mod foot;
 mod loops;
 mod not_a_number;
 mod quotients;
@@ -12,6 +13,7 @@ mod shut_gates;
 mod stateless;
 mod univariate_gru;
 mod unmoved;
+mod whole_squares;
 
 use tract_core::internal::bail;
 use tract_core::prelude::{TractResult, TypedModel};
@@ -68,6 +70,7 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
 /// Puts right what operators answer, in the graph as it will run. Comes last: rewrites do not see
 /// through it.
 pub(super) fn in_place(model: &mut TypedModel) -> TractResult<()> {
+    whole_squares::apply(model)?;
     shut_gates::apply(model)?;
     not_a_number::apply(model)
 }

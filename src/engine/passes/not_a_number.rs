@@ -25,7 +25,7 @@ use tract_core::ops::nn::{GeluApproximate, GeluExact, HardSwish, Reduce, Reducer
 use tract_core::ops::scan::OptScan;
 use tract_core::tract_data::itertools::Itertools;
 
-use super::shut_gates;
+use super::{foot, shut_gates};
 
 /// Wraps what needs it, loops and branches included.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
@@ -64,6 +64,8 @@ enum Rule {
     Spread,
     /// As if its steps ran one by one.
     Chain,
+    /// Spread; and its foot is computed anew (`foot`).
+    Sigmoid,
     /// Everything along these axes is NaN; so it is where their largest is not finite.
     Along(TVec<usize>),
     Reduced(Reduce),
@@ -113,8 +115,10 @@ impl Rule {
                 let hard = op.is::<HardSwish>();
                 return Some(Self::Anew(if hard { Product::HardSwish } else { Product::Silu }));
             }
-            let clamps = op.is::<Sigmoid>()
-                || op.is::<Tanh>()
+            if op.is::<Sigmoid>() {
+                return Some(Self::Sigmoid);
+            }
+            let clamps = op.is::<Tanh>()
                 || op.is::<Erf>()
                 || op.is::<Exp>()
                 || op.is::<Ln>()
@@ -166,7 +170,11 @@ impl Watched {
             _ => inputs.iter().collect(),
         };
         let most = if matches!(self.rule, Rule::Anew(_)) { MODERATE } else { f32::INFINITY };
-        if looked_at.into_iter().all(|input| is_below(input, most)) {
+        let stays = |input: &TValue| match self.rule {
+            Rule::Sigmoid if input.datum_type() == DatumType::F32 => foot::is_above(input),
+            _ => is_below(input, most),
+        };
+        if looked_at.into_iter().all(stays) {
             return run(inputs);
         }
         match &self.rule {
@@ -186,6 +194,9 @@ impl Watched {
                 let held = inputs.clone();
                 let mut outputs: TVec<Tensor> = run(inputs)?.into_iter().map(TValue::into_tensor).collect();
                 let shapes: Vec<Vec<usize>> = outputs.iter().map(|output| output.shape().to_vec()).collect();
+                if matches!(self.rule, Rule::Sigmoid) {
+                    foot::apply(&held[0], &mut outputs[0])?;
+                }
                 for (output, place) in self.rule.places(&held, &shapes)? {
                     blot(&mut outputs[output], place)?;
                 }
@@ -214,7 +225,7 @@ impl Rule {
     fn places(&self, inputs: &[TValue], shapes: &[Vec<usize>]) -> TractResult<Vec<(usize, usize)>> {
         let mut places = Vec::new();
         match self {
-            Self::Spread => {
+            Self::Spread | Self::Sigmoid => {
                 for input in inputs {
                     places.extend(spread(&numbers(input)?, &shapes[0])?);
                 }
