@@ -141,8 +141,13 @@ pub(super) fn unknown_operators(graph: &GraphProto) -> Vec<String> {
     for_each_graph(graph, &mut |graph| {
         for node in &graph.node {
             if !has_operator(node) && seen.insert((node.domain.clone(), node.op_type.clone())) {
+                let instead = match node.op_type.as_str() {
+                    "Loop" => "; export the layer unrolled, in Keras with unroll=True",
+                    "SequenceConstruct" => "; give each of its tensors an output of its own",
+                    _ => "",
+                };
                 found.push(format!(
-                    "{} (node {:?})",
+                    "{} (node {:?}{instead})",
                     operator_name(&node.domain, &node.op_type),
                     name_of(node)
                 ));
