@@ -39,8 +39,9 @@ fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
-/// An attribute of a node: an int, several, or a string.
+/// An attribute of a node: a float, an int, several, or a string.
 pub(crate) enum Attribute<'a> {
+    Float(&'a str, f32),
     Int(&'a str, i64),
     Ints(&'a str, &'a [i64]),
     Text(&'a str, &'a str),
@@ -113,6 +114,10 @@ impl Sample {
             node.extend(field(
                 5,
                 &match attribute {
+                    Attribute::Float(name, value) => {
+                        let value = [varint(2 << 3 | 5), value.to_le_bytes().to_vec()].concat();
+                        [field(1, name.as_bytes()), value, number(20, 1)].concat()
+                    }
                     Attribute::Int(name, value) => {
                         [field(1, name.as_bytes()), number(3, *value as u64), number(20, 2)].concat()
                     }

@@ -392,3 +392,32 @@ fn determinant(mut matrix: Vec<f64>, n: usize) -> f64 {
     }
     product
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::{Attribute, Sample};
+
+    #[test]
+    fn a_mean_is_taken_of_tensors_of_other_ranks() {
+        let sample = Sample::default().input("x", DataType::F32, &[2]).weights("w", &[2, 1], &[4.0, 8.0]);
+        let sample = sample.node("Mean", &["x", "w"], &["y"], &[]).output("y");
+        let answer = sample.model().session().run(&[&Tensor::f32(&[2], vec![0.0, 2.0])]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[2, 2], vec![2.0, 3.0, 4.0, 5.0])]);
+    }
+
+    #[test]
+    fn a_vector_of_bytes_loses_the_axis_that_was_lent_to_it() {
+        const U8: Attribute<'_> = Attribute::Int("to", 2);
+        let sample = Sample::default().input("x", DataType::F32, &[2]);
+        let sample =
+            sample.weights("w", &[1, 2, 1, 2], &[1.0, 2.0, 3.0, 4.0]).node("Cast", &["x"], &["a"], &[U8]);
+        let sample = sample.integers("turned", &[1, 1, 2, 2]).node("Reshape", &["w", "turned"], &["r"], &[]);
+        let sample =
+            sample.node("Cast", &["r"], &["b"], &[U8]).node("MatMulInteger", &["a", "b"], &["y"], &[]);
+        let answer =
+            sample.output("y").model().session().run(&[&Tensor::f32(&[2], vec![10.0, 1.0])]).unwrap();
+        let data = crate::base::Data::I32(vec![13, 24]);
+        assert_eq!(answer, [Tensor { shape: vec![1, 1, 2], data }]);
+    }
+}

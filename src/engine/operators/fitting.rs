@@ -217,7 +217,6 @@ mod tests {
             ("LayerNormalization", &[]),
             ("GlobalMaxPool", &[2, 3]),
             ("Trilu", &[3]),
-            ("LRN", &[2]),
             ("Split", &[]),
         ] {
             let refusal = refusal(operator, shape, &[]);

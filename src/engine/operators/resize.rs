@@ -28,6 +28,19 @@ enum Nearest {
     Older,
 }
 
+impl Nearest {
+    /// The pixel for a place between two.
+    fn of(self, place: f64, scale: f64) -> f64 {
+        match self {
+            Self::PreferFloor => (place - 0.5).ceil(),
+            Self::PreferCeil => (place + 0.5).floor(),
+            Self::Floor => place.floor(),
+            Self::Older if scale >= 1.0 => place.floor(),
+            Self::Ceil | Self::Older => place.ceil(),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Transform {
     HalfPixel,
@@ -250,14 +263,7 @@ impl Resize {
         let last = along.from as i64 - 1;
         let inside = |at: i64| at.clamp(0, last) as usize;
         if let Mode::Nearest(nearest) = self.mode {
-            let at = match nearest {
-                Nearest::PreferFloor => (place - 0.5).ceil(),
-                Nearest::PreferCeil => (place + 0.5).floor(),
-                Nearest::Floor => place.floor(),
-                Nearest::Older if along.scale >= 1.0 => place.floor(),
-                Nearest::Ceil | Nearest::Older => place.ceil(),
-            };
-            return vec![(inside(at as i64), 1.0)];
+            return vec![(inside(nearest.of(place, along.scale) as i64), 1.0)];
         }
         let (reach, weight): (f64, Box<dyn Fn(f64) -> f64>) = match self.mode {
             Mode::Cubic { a } => (2.0, Box::new(move |x| cubic(a, x.abs()))),
@@ -378,5 +384,16 @@ impl Literal for Resize {
         )?;
         let shape: Vec<TDim> = all.iter().map(|along| along.to.to_dim()).collect();
         Ok(Some(vec![Form::of(x.datum_type, &shape)]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opset_10_takes_the_pixel_below_where_it_grows_and_above_where_it_shrinks() {
+        assert_eq!(Nearest::Older.of(1.0 / 0.6, 0.6), 2.0);
+        assert_eq!(Nearest::Older.of(3.0 / 2.0, 2.0), 1.0);
     }
 }

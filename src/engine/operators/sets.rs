@@ -217,3 +217,18 @@ impl Literal for ConstantOfShape {
         Ok(Some(vec![Form::open(self.value.datum_type(), vec![None; rank])]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::Sample;
+
+    #[test]
+    fn a_constant_without_a_value_is_an_f32_of_zero() {
+        let sample = Sample::default().input("x", DataType::F32, &[2]).integers("shape", &[2]);
+        let sample =
+            sample.node("ConstantOfShape", &["shape"], &["c"], &[]).node("Add", &["x", "c"], &["y"], &[]);
+        let x = Tensor::f32(&[2], vec![1.0, 2.0]);
+        assert_eq!(sample.output("y").model().session().run(&[&x]).unwrap(), [x]);
+    }
+}

@@ -258,4 +258,13 @@ mod tests {
             assert!(answer.iter().zip(right).all(|(a, b)| *a == b || (a - b).abs() < 1e-5), "{answer:?}");
         }
     }
+
+    #[test]
+    fn a_swish_heeds_its_alpha() {
+        let with = [Attribute::Float("alpha", 0.0)];
+        let sample = Sample::default().input("x", DataType::F32, &[2]).node("Swish", &["x"], &["y"], &with);
+        let answer =
+            sample.output("y").model().session().run(&[&Tensor::f32(&[2], vec![3.0, -2.0])]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[2], vec![1.5, -1.0])]);
+    }
 }

@@ -129,3 +129,21 @@ impl Literal for MelWeightMatrix {
         Ok(Some(vec![Form::open(self.to, vec![rows.map(|n| n.to_dim()), bins.map(|n| n.to_dim())])]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::Sample;
+
+    #[test]
+    fn a_window_of_any_size_is_not_made() {
+        let sample = Sample::default().input("x", DataType::I64, &[]).node("HannWindow", &["x"], &["y"], &[]);
+        let mut session = sample.output("y").model().session();
+        let size = |size| Tensor { shape: vec![], data: crate::base::Data::I64(vec![size]) };
+        let told = session.run(&[&size(1 << 40)]).unwrap_err();
+        let chain = std::iter::successors(Some(&told as &dyn std::error::Error), |error| error.source());
+        let told = chain.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        assert!(told.contains("a size of 1099511627776; at most 268435456"), "{told}");
+        assert_eq!(session.run(&[&size(3)]).unwrap()[0].shape, [3]);
+    }
+}

@@ -373,3 +373,17 @@ pub(super) fn axis(axis: i64, rank: usize) -> Result<usize, String> {
         .filter(|axis| *axis < rank.max(1))
         .ok_or_else(|| format!("axis {axis} of {rank}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_whole_type_cannot_hold_becomes_its_nearest() {
+        let reals = Value::real(DataType::F64, &[4], vec![-3.0, 300.7, f64::NAN, 1e30]);
+        assert_eq!(reals.cast(DataType::U8).unwrap().wholes().unwrap(), [0, 255, 0, 255]);
+        assert_eq!(reals.cast(DataType::I64).unwrap().wholes().unwrap()[3], i64::MAX.into());
+        let wholes = Value::whole(DataType::I64, &[1], vec![257]);
+        assert_eq!(wholes.cast(DataType::U8).unwrap().wholes().unwrap(), [1]);
+    }
+}
