@@ -5,6 +5,7 @@
 pub mod bench;
 pub mod boards;
 pub mod check;
+#[cfg(feature = "compile")]
 pub mod compile;
 pub mod config;
 #[cfg(feature = "demo")]
@@ -47,16 +48,38 @@ enum Verb {
     Run(run::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
+    #[cfg(not(feature = "demo"))]
+    #[command(hide = true)]
+    Demo(Elsewhere),
     Check(check::Args),
     Infer(infer::Args),
     Inspect(inspect::Args),
     Listen(listen::Args),
+    #[cfg(feature = "compile")]
     Compile(compile::Args),
+    #[cfg(not(feature = "compile"))]
+    #[command(hide = true)]
+    Compile(Elsewhere),
     Bench(bench::Args),
     Boards(boards::Args),
     Outbox(outbox::Args),
     Replay(replay::Args),
     Config(config::Args),
+}
+
+/// A verb that a device's build leaves away; whatever follows it.
+#[cfg(not(all(feature = "compile", feature = "demo")))]
+#[derive(Debug, clap::Args)]
+struct Elsewhere {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    _words: Vec<String>,
+}
+
+#[cfg(not(all(feature = "compile", feature = "demo")))]
+fn elsewhere(verb: &str) -> Failure {
+    let why =
+        format!("this build is for devices and has no `{verb}`; run it on the machine that makes the models");
+    Failure::new(Exit::Usage, why)
 }
 
 /// Exit codes of sysexits.h, as far as we use them.
@@ -107,11 +130,16 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(args),
         #[cfg(feature = "demo")]
         Verb::Demo(args) => demo::run(args),
+        #[cfg(not(feature = "demo"))]
+        Verb::Demo(_) => Err(elsewhere("demo")),
         Verb::Check(args) => check::run(args),
         Verb::Infer(args) => infer::run(args),
         Verb::Inspect(args) => inspect::run(args),
         Verb::Listen(args) => listen::run(args),
+        #[cfg(feature = "compile")]
         Verb::Compile(args) => compile::run(args),
+        #[cfg(not(feature = "compile"))]
+        Verb::Compile(_) => Err(elsewhere("compile")),
         Verb::Bench(args) => bench::run(args),
         Verb::Boards(args) => boards::run(args),
         Verb::Outbox(args) => outbox::run(args),

@@ -3,6 +3,7 @@
 //! A new pass is one file beside this one, with its own test of equivalence, and one line in
 //! [`apply`]. The model's golden cases hold for what comes out.
 
+mod columns;
 mod equal_on_paper;
 mod fence;
 mod foot;
@@ -44,6 +45,7 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
         let mut model = apply(model)?;
         let weights_bytes = weights_bytes(&model);
         model.optimize()?;
+        columns::apply(&mut model)?;
         in_place(&mut model)?;
         Ok((model, weights_bytes))
     };

@@ -9,7 +9,7 @@
 //!
 //! Goes when tract's comparisons keep NaN.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use tract_core::internal::*;
 use tract_core::ndarray::{ArrayD, Axis, Dimension, indices};
@@ -24,6 +24,8 @@ use tract_core::ops::math::{Erf, Exp, Ln, Max, Min, Tanh};
 use tract_core::ops::nn::{GeluApproximate, GeluExact, HardSwish, Reduce, Reducer, Sigmoid, Silu, Softmax};
 use tract_core::ops::scan::OptScan;
 use tract_core::tract_data::itertools::Itertools;
+use tract_core::tract_linalg::reduce::Reduce as Kernel;
+use tract_core::tract_linalg::routines::Func;
 
 use super::{foot, shut_gates};
 
@@ -411,6 +413,9 @@ fn clamps(op: &dyn BinMiniOp) -> bool {
 
 /// Whether every float is finite, and no single further from 0 than `most`.
 fn is_below(tensor: &Tensor, most: f32) -> bool {
+    if tensor.datum_type() == DatumType::F32 && most == f32::INFINITY && sum_is_finite(tensor) {
+        return true;
+    }
     fn all<T: Datum + Copy>(tensor: &Tensor, finite: impl Fn(T) -> bool) -> bool {
         let plain = tensor.try_as_plain_ram();
         let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<T>().ok());
@@ -423,6 +428,16 @@ fn is_below(tensor: &Tensor, most: f32) -> bool {
         DatumType::F64 => all(tensor, f64::is_finite),
         _ => true,
     }
+}
+
+/// Whether the sum is finite: nothing that is not can become so again by adding. By tract's kernel, which is
+/// many times as fast as a loop in a build that is optimised for size.
+fn sum_is_finite(tensor: &Tensor) -> bool {
+    static SUM: OnceLock<Option<Box<dyn Kernel<f32>>>> = OnceLock::new();
+    let sum = SUM.get_or_init(|| Func::ReduceSum.reduce_f32().ok());
+    let plain = tensor.try_as_plain_ram();
+    let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<f32>().ok());
+    sum.as_ref().zip(slice).is_some_and(|(sum, slice)| sum.run(slice).is_ok_and(f32::is_finite))
 }
 
 fn numbers(tensor: &Tensor) -> TractResult<ArrayD<f64>> {
