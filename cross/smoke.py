@@ -215,6 +215,9 @@ def main():
         at_the_end.callback(device.kill)
         version = device.run("--version").strip()
         check(version.startswith("lineside "), version)
+        for verb in ("compile", "demo"):
+            device.run(verb, "model.onnx", "--golden", "golden", ends_with=64)
+        check(True, "`compile` and `demo` stay on the workstation, exit 64")
         golden(device)
         fifty_frames(device, broker, listener)
         tls_round_trip(device, broker, listener)
