@@ -11,7 +11,6 @@
 use std::alloc::Layout;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::ptr;
 use std::sync::Arc;
 
 use tract_core::internal::*;
@@ -108,7 +107,13 @@ fn frame(from: &[u8], to: &mut [u8], lengths: &[usize], pads: &[(usize, usize)])
     if step_from == step_to {
         return middle.copy_from_slice(from);
     }
-    for (from, to) in from.chunks_exact(step_from).zip(middle.chunks_exact_mut(step_to)) {
+    let rows = from.chunks_exact(step_from).zip(middle.chunks_exact_mut(step_to));
+    // The rows of a picture: the usual case, and most of the time.
+    if lengths.len() == 2 {
+        let before = pads[1].0 * (step_from / lengths[1]);
+        return rows.for_each(|(from, to)| to[before..][..step_from].copy_from_slice(from));
+    }
+    for (from, to) in rows {
         frame(from, to, &lengths[1..], &pads[1..]);
     }
 }
@@ -127,10 +132,35 @@ struct Columns {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Places {
     packer: PackedFormat,
-    positions: Vec<isize>,
     ks: Vec<isize>,
-    /// Of each panel whose positions are neighbours, the first.
-    starts: Vec<Option<isize>>,
+    /// How many positions the panels hold.
+    positions: usize,
+    panels: Vec<Vec<Piece>>,
+}
+
+/// Positions of a panel that are laid out together, down all ks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Piece {
+    /// Eight neighbours, by their first.
+    Run8(isize),
+    Apart8([isize; 8]),
+    Run4(isize),
+    Apart4([isize; 4]),
+    One(isize),
+}
+
+impl Piece {
+    /// All of a panel's positions.
+    fn all(positions: &[isize]) -> Vec<Self> {
+        let run = |some: &[isize]| some.windows(2).all(|pair| pair[1] - pair[0] == ELEMENT as isize);
+        let (eights, rest) = positions.as_chunks::<8>();
+        let (fours, rest) = rest.as_chunks::<4>();
+        let eights =
+            eights.iter().map(|some| if run(some) { Self::Run8(some[0]) } else { Self::Apart8(*some) });
+        let fours =
+            fours.iter().map(|some| if run(some) { Self::Run4(some[0]) } else { Self::Apart4(*some) });
+        eights.chain(fours).chain(rest.iter().map(|position| Self::One(*position))).collect()
+    }
 }
 
 const ELEMENT: usize = size_of::<f32>();
@@ -164,14 +194,11 @@ impl Columns {
             *of_group == ks
                 && group.iter().zip(&positions).all(|(at, position)| *at == position + first(group))
         });
-        let start = |panel: &[isize]| {
-            let neighbours = panel.windows(2).all(|pair| pair[1] - pair[0] == ELEMENT as isize);
-            (panel.len() == packer.r && neighbours).then_some(panel[0])
-        };
-        let starts = positions.chunks(packer.r).map(start).collect();
+        let panels = positions.chunks(packer.r).map(Piece::all).collect();
+        let positions = positions.len();
         Ok(alike.then(|| Self {
             stock: stock.clone(),
-            places: Arc::new(Places { packer: packer.clone(), positions, ks, starts }),
+            places: Arc::new(Places { packer: packer.clone(), ks, positions, panels }),
             groups: firsts,
             picture_bytes: length * ELEMENT,
         }))
@@ -279,8 +306,8 @@ impl MMMInputValue for Group {
     fn panel_bytes(&self, panel: usize, buffer: Option<*mut u8>) -> TractResult<*const u8> {
         let to = buffer.context("a panel has a buffer")?;
         let from = self.picture.try_as_plain_ram()?.as_bytes().as_ptr();
-        let Places { packer, positions, ks, starts } = &*self.places;
-        let start = *starts.get(panel).context("a panel of the convolution")?;
+        let Places { packer, ks, panels, .. } = &*self.places;
+        let panel = panels.get(panel).context("a panel of the convolution")?;
         // SAFETY: `Columns::of` has seen each sum of a group's first byte, a position and a k to be an element of a
         // picture of this length, which `eval` has compared; the buffer has the layout above, ks · width elements.
         #[expect(
@@ -288,25 +315,13 @@ impl MMMInputValue for Group {
             reason = "the kernels' buffers are bare memory; an eighth of a small network's time"
         )]
         unsafe {
-            let from = from.offset(self.first);
-            match (start.map(|start| from.offset(start)), packer.r) {
-                (Some(from), 4) => runs::<4>(from, ks, to.cast()),
-                (Some(from), 8) => runs::<8>(from, ks, to.cast()),
-                (Some(from), 12) => runs::<12>(from, ks, to.cast()),
-                (Some(from), 16) => runs::<16>(from, ks, to.cast()),
-                (Some(from), 24) => runs::<24>(from, ks, to.cast()),
-                (Some(from), 32) => runs::<32>(from, ks, to.cast()),
-                (_, width) => {
-                    let panel = &positions[panel * width..positions.len().min((panel + 1) * width)];
-                    gathered(from, ks, panel, width, to.cast());
-                }
-            }
+            lay_out(from.offset(self.first), ks, panel, to.cast(), packer.r);
         }
         Ok(to)
     }
 
     fn mn(&self) -> usize {
-        self.places.positions.len()
+        self.places.positions
     }
 
     fn k(&self) -> usize {
@@ -334,7 +349,7 @@ impl fmt::Display for Places {
 
 impl ExoticFact for Places {
     fn buffer_sizes(&self) -> TVec<TDim> {
-        tvec!(MMMInputFormat::mem_size(self, self.ks.len().to_dim(), self.positions.len().to_dim()))
+        tvec!(MMMInputFormat::mem_size(self, self.ks.len().to_dim(), self.positions.to_dim()))
     }
 }
 
@@ -373,49 +388,76 @@ impl MMMInputFormat for Places {
     }
 }
 
-/// For each k a run of `WIDTH` neighbours.
+/// Lays out a panel of `width` columns; those behind its last position are zero.
 ///
 /// # Safety
-/// `from` can be read for `WIDTH` elements at each k, `to` written for as many a k.
+/// `from` can be read for an element at each position and k, `to` written for `width` elements a k.
 #[expect(unsafe_code, reason = "see its caller")]
-unsafe fn runs<const WIDTH: usize>(from: *const u8, ks: &[isize], mut to: *mut f32) {
-    for k in ks {
-        // SAFETY: the caller's.
+unsafe fn lay_out(from: *const u8, ks: &[isize], panel: &[Piece], to: *mut f32, width: usize) {
+    let (mut column, end) = (to, to.wrapping_add(width));
+    for piece in panel {
+        // SAFETY: the caller's; all of a panel's pieces have `width` positions at most.
         unsafe {
-            ptr::copy_nonoverlapping(from.offset(*k).cast(), to, WIDTH);
-            to = to.add(WIDTH);
+            match piece {
+                Piece::Run8(first) => run::<8>(from.offset(*first), ks, column, width),
+                Piece::Apart8(positions) => {
+                    // Of eight and four by hand: loops are not unrolled where size counts.
+                    let [a, b, c, d, e, f, g, h] = positions.map(|position| from.offset(position));
+                    down(ks, column, width, |k| {
+                        [at(a, k), at(b, k), at(c, k), at(d, k), at(e, k), at(f, k), at(g, k), at(h, k)]
+                    });
+                }
+                Piece::Run4(first) => run::<4>(from.offset(*first), ks, column, width),
+                Piece::Apart4(positions) => {
+                    let [a, b, c, d] = positions.map(|position| from.offset(position));
+                    down(ks, column, width, |k| [at(a, k), at(b, k), at(c, k), at(d, k)]);
+                }
+                Piece::One(position) => run::<1>(from.offset(*position), ks, column, width),
+            }
         }
+        column = column.wrapping_add(match piece {
+            Piece::Run8(_) | Piece::Apart8(_) => 8,
+            Piece::Run4(_) | Piece::Apart4(_) => 4,
+            Piece::One(_) => 1,
+        });
+    }
+    while column < end {
+        // SAFETY: the caller's; the column is one of the panel's.
+        unsafe { down(ks, column, width, |_| [0.0]) };
+        column = column.wrapping_add(1);
     }
 }
 
-/// For each k the elements at the positions, zeros up to the width.
+/// For each k `N` neighbours.
 ///
 /// # Safety
-/// `from` can be read for an element at each k and position, `to` written for `width` of them a k.
+/// `from` can be read for `N` elements at each k, `to` written for as many at each `width`.
 #[expect(unsafe_code, reason = "see its caller")]
-unsafe fn gathered(from: *const u8, ks: &[isize], positions: &[isize], width: usize, mut to: *mut f32) {
-    let (fours, rest) = positions.as_chunks::<4>();
+unsafe fn run<const N: usize>(from: *const u8, ks: &[isize], to: *mut f32, width: usize) {
+    // SAFETY: the caller's.
+    unsafe { down(ks, to, width, |k| from.offset(k).cast::<[f32; N]>().read()) }
+}
+
+/// For each k what `row` gives, one below the other.
+///
+/// # Safety
+/// `to` can be written for `N` elements at each `width`, as often as there are ks.
+#[expect(unsafe_code, reason = "see its caller")]
+unsafe fn down<const N: usize>(ks: &[isize], to: *mut f32, width: usize, row: impl Fn(isize) -> [f32; N]) {
+    let mut to = to;
     for k in ks {
         // SAFETY: the caller's.
-        unsafe {
-            let from = from.offset(*k);
-            let at = |position: &isize| from.offset(*position).cast::<f32>().read();
-            let end = to.add(width);
-            // Four at a time by hand: loops are not unrolled where size counts.
-            for [a, b, c, d] in fours {
-                to.cast::<[f32; 4]>().write([at(a), at(b), at(c), at(d)]);
-                to = to.add(4);
-            }
-            for position in rest {
-                to.write(at(position));
-                to = to.add(1);
-            }
-            while to < end {
-                to.write(0.0);
-                to = to.add(1);
-            }
-        }
+        unsafe { to.cast::<[f32; N]>().write(row(*k)) };
+        to = to.wrapping_add(width);
     }
+}
+
+/// # Safety
+/// There is an element at `k` from `from`.
+#[expect(unsafe_code, reason = "see its caller")]
+unsafe fn at(from: *const u8, k: isize) -> f32 {
+    // SAFETY: the caller's.
+    unsafe { from.offset(k).cast::<f32>().read() }
 }
 
 #[cfg(test)]
@@ -514,9 +556,9 @@ mod tests {
         let mut model = model.into_optimized().unwrap();
         apply(&mut model).unwrap();
         let columns = model.nodes().iter().find_map(|node| node.op_as::<Columns>()).unwrap();
-        let starts = &columns.places.starts;
-        let runs = starts.iter().flatten().count();
-        assert!(columns.places.packer.r == 1 || runs * 2 > starts.len(), "{runs} runs of {}", starts.len());
+        let pieces = columns.places.panels.concat();
+        let runs = pieces.iter().filter(|piece| matches!(piece, Piece::Run8(_) | Piece::Run4(_))).count();
+        assert!(columns.places.packer.r < 4 || runs * 3 > pieces.len(), "{runs} runs of {}", pieces.len());
         assert!(model.nodes().iter().any(|node| node.op_is::<Padded>()));
     }
 
