@@ -11,7 +11,7 @@ mod leaf;
 use std::ops::Range;
 use std::path::Path;
 
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json, json};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -187,6 +187,40 @@ pub(crate) trait Written {
     fn schema() -> Json;
     /// A default, for the schema; null: not worth showing.
     fn shown(value: &Self::Value) -> Json;
+}
+
+/// What a table's declaration says of one key, for the schema.
+pub(crate) struct KeyPage {
+    /// As Rust writes it.
+    pub(crate) key: &'static str,
+    /// Its comment's lines.
+    pub(crate) meaning: &'static str,
+    pub(crate) is_required: bool,
+    pub(crate) schema: fn() -> Json,
+    /// One, or none.
+    pub(crate) default: &'static [fn() -> Json],
+}
+
+/// JSON Schema of a table. One function for all tables, which are data: written out for each key it is a hundredth of
+/// a device's binary.
+pub(crate) fn schema_of_table(keys: &[KeyPage]) -> Json {
+    let name = |key: &KeyPage| key.key.trim_start_matches("r#");
+    let mut properties = Map::new();
+    for key in keys {
+        let mut schema = (key.schema)();
+        schema["description"] = key.meaning.trim().replace("\n ", " ").into();
+        let default = key.default.first().map(|default| default());
+        if let Some(default) = default.filter(|default| !default.is_null()) {
+            schema["default"] = default;
+        }
+        properties.insert(name(key).into(), schema);
+    }
+    let mut schema = json!({"type": "object", "additionalProperties": false, "properties": properties});
+    let required: Vec<&str> = keys.iter().filter(|key| key.is_required).map(name).collect();
+    if !required.is_empty() {
+        schema["required"] = required.into();
+    }
+    schema
 }
 
 /// What stands there, for a message; short, and without what might be a secret.

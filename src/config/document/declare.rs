@@ -53,33 +53,15 @@ macro_rules! keys {
             }
 
             fn schema() -> serde_json::Value {
-                let mut properties = serde_json::Map::new();
-                let required: Vec<&str> = [$(
-                    None::<&str>$(.or(Some((stringify!($required), stringify!($key)).1)))?,
-                )*]
-                .into_iter()
-                .flatten()
-                .map(|key| key.trim_start_matches("r#"))
-                .collect();
-                $({
-                    let key = stringify!($key).trim_start_matches("r#");
-                    let mut schema = <$type as $crate::config::document::Written>::schema();
-                    schema["description"] = concat!($($key_doc, "\n"),*).trim().replace("\n ", " ").into();
-                    $(
-                        let default = <$type as $crate::config::document::Written>::shown(&$default);
-                        if !default.is_null() {
-                            schema["default"] = default;
-                        }
-                    )?
-                    properties.insert(key.into(), schema);
-                })*
-                let mut schema = serde_json::json!({
-                    "type": "object", "additionalProperties": false, "properties": properties,
-                });
-                if !required.is_empty() {
-                    schema["required"] = required.into();
-                }
-                schema
+                $crate::config::document::schema_of_table(&[$(
+                    $crate::config::document::KeyPage {
+                        key: stringify!($key),
+                        meaning: concat!($($key_doc, "\n"),*),
+                        is_required: None::<&str>$(.or(Some(stringify!($required))))?.is_some(),
+                        schema: <$type as $crate::config::document::Written>::schema,
+                        default: &[$(|| <$type as $crate::config::document::Written>::shown(&$default))?],
+                    },
+                )*])
             }
 
             fn shown(_: &Self) -> serde_json::Value {
