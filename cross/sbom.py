@@ -43,7 +43,9 @@ def packages(target):
 
 
 def purl(package):
-    return f"pkg:cargo/{package['name']}@{package['version']}"
+    # What this project keeps under another's name is not the other's.
+    ours = package["source"] is None and package["name"] != "lineside"
+    return f"pkg:{'generic/lineside' if ours else 'cargo'}/{package['name']}@{package['version']}"
 
 
 def licence_of(package):
