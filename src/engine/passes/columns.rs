@@ -29,7 +29,7 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         let ours: Option<Box<dyn TypedOp>> = if let Some(pad) = node.op_as::<Pad>() {
             Padded::of(pad, picture).map(|op| Box::new(op) as _)
         } else if node.op.name() == "LazyIm2col" {
-            Columns::of(&node.op, picture)?.map(|op| Box::new(op) as _)
+            Columns::of(node.op.clone(), picture)?.map(|op| Box::new(op) as _)
         } else {
             None
         };
@@ -167,7 +167,7 @@ const ELEMENT: usize = size_of::<f32>();
 
 impl Columns {
     /// None where the columns are not single floats, each at a place that is a position plus a k.
-    fn of(stock: &Box<dyn TypedOp>, picture: &TypedFact) -> TractResult<Option<Self>> {
+    fn of(stock: Box<dyn TypedOp>, picture: &TypedFact) -> TractResult<Option<Self>> {
         let Some(shape) = picture.shape.as_concrete() else { return Ok(None) };
         let length: usize = shape.iter().product();
         let fact = stock.output_facts(&[picture])?.remove(0);
@@ -197,7 +197,7 @@ impl Columns {
         let panels = positions.chunks(packer.r).map(Piece::all).collect();
         let positions = positions.len();
         Ok(alike.then(|| Self {
-            stock: stock.clone(),
+            stock,
             places: Arc::new(Places { packer: packer.clone(), ks, positions, panels }),
             groups: firsts,
             picture_bytes: length * ELEMENT,
