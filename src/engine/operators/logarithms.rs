@@ -2,12 +2,15 @@
 //!
 //! Source: ONNX, Operators.md. tract takes the logarithm of what has become 0 or infinite (0.23.9): −∞ for
 //! the logarithm of a probability below e^−103, ∞ for the softplus of 89. Here the largest is taken
-//! away first: x − max − ln Σ exp(x − max), and max(x, 0) + ln(1 + exp(−|x|)).
+//! away first: x − max − ln Σ exp(x − max), and max(x, 0) + ln(1 + exp(−|x|)). Where 1 + e rounds e away, ln(1 + e)
+//! is e − e² ÷ 2, so that a softplus never ends at 0.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::math;
+use tract_onnx::tract_hir::tract_core::ops::binary::TypedBinOp;
+use tract_onnx::tract_hir::tract_core::ops::logic::{Iff, comp_lt};
 use tract_onnx::tract_hir::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
 use super::literal::Built;
@@ -72,6 +75,9 @@ impl Expansion for Logarithm {
             model.add_const(format!("{name}.{called}"), value)
         };
         let (zero, one) = (constant("zero", 0.0)?, constant("one", 1.0)?);
+        // e³ ÷ 3 is less than a rounding of e.
+        let small = if fact.datum_type == DatumType::F64 { 1e-8 } else { 4e-4 };
+        let (half, few) = (constant("half", 0.5)?, constant("few", small)?);
         let mut wire = |called: &str, op: Box<dyn TypedOp>, inputs: &[OutletId]| -> TractResult<OutletId> {
             Ok(model.wire_node(format!("{name}.{called}"), op, inputs)?[0])
         };
@@ -81,6 +87,11 @@ impl Expansion for Logarithm {
         let power = wire("exp", Box::new(math::exp()), &[less])?;
         let sum = wire("sum", Box::new(math::add()), &[power, one])?;
         let rest = wire("ln", Box::new(math::ln()), &[sum])?;
+        let square = wire("square", Box::new(math::square()), &[power])?;
+        let part = wire("part", Box::new(math::mul()), &[square, half])?;
+        let series = wire("series", Box::new(math::sub()), &[power, part])?;
+        let is_small = wire("is-small", Box::new(TypedBinOp(comp_lt(), None)), &[power, few])?;
+        let rest = wire("rest", Box::new(Iff), &[is_small, series, rest])?;
         let positive = wire("max", Box::new(math::max()), &[x, zero])?;
         model.wire_node(name, math::add(), &[positive, rest])
     }
@@ -113,6 +124,12 @@ mod tests {
         let ours =
             answer("Softplus", &[], &[100.0, 3e38, -200.0, 0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN]);
         assert_eq!(ours[..3], [100.0, 3e38, 0.0]);
+        for (x, right) in
+            [(-30.0, 9.357_623e-14_f32), (-80.0, 1.804_851_4e-35), (-8.0, 3.354_063e-4), (-7.0, 9.114_665e-4)]
+        {
+            let ours = answer("Softplus", &[], &[x])[0];
+            assert!((ours / right - 1.0).abs() < 2e-4, "{ours} for {x}");
+        }
         assert!((ours[3] - 2.0_f32.ln()).abs() < 1e-6, "{ours:?}");
         assert_eq!(ours[4..6], [f32::INFINITY, 0.0]);
         assert!(ours[6].is_nan());

@@ -237,6 +237,27 @@ def on_paper():
             case(f"squares times 1 by {divisor} {kind}", made, {"x": rows}, {**axes, "d": c(1 / divisor)}, near)
 
 
+def feet():
+    """Small answers in full: who takes their logarithm sees every digit. onnxruntime's own Sigmoid is 0 from -18 on, so that its
+    answers are the standard's formula in f64."""
+    for dtype in (F32, F64):
+        x = np.concatenate([np.linspace(-85, 30, 400), np.linspace(-17, -6, 100), [-np.inf, np.inf, np.nan]]).astype(dtype)
+        near = 3e-4 if dtype == F32 else 1e-8
+        with np.errstate(all="ignore"):
+            power = np.exp(x.astype(F64))
+            sigmoid = np.where(x > 0, 1 / (1 + 1 / power), power / (1 + power))
+            made = (("Identity", sigmoid), ("Log", np.log(sigmoid)), ("Reciprocal", 1 / sigmoid))
+        for operator in ("Sigmoid", "Softplus", "Exp", "Softsign"):
+            for then, answer in made:
+                answers = [answer.astype(dtype)] if operator == "Sigmoid" else None
+                function, within = ("function ", near / 10) if then == "Log" else ("", near)
+                case(f"{function}{then} of {operator} {said(dtype)}", [node(operator, ["x"], ["f"]), node(then, ["f"], ["y"])], {"x": x},
+                     tolerance=within, answers=answers)
+        rows = np.stack([np.linspace(0, -85, 40), np.linspace(3, -70, 40)]).astype(dtype)
+        case(f"logarithm of Softmax {said(dtype)}", [node("Softmax", ["x"], ["f"], axis=-1), node("Log", ["f"], ["y"])], {"x": rows}, tolerance=near)
+        case(f"LogSoftmax {said(dtype)}", [node("LogSoftmax", ["x"], ["y"], axis=-1)], {"x": rows}, tolerance=near)
+
+
 def old_slices():
     """Slices whose bounds stand in the node: below operator set 10."""
     far = 2**31 - 1
@@ -360,7 +381,7 @@ def far_from_zero():
 
 
 def main():
-    for cases in (one_number, two_numbers, powers, choices, on_paper, old_slices, half, far_from_zero):
+    for cases in (one_number, two_numbers, powers, choices, on_paper, feet, old_slices, half, far_from_zero):
         cases()
     (OUT / "cases.jsonl").write_text("\n".join(LINES) + "\n")
 
