@@ -3,7 +3,7 @@
 //! The optimised graph has other nodes than the file, so it is asked for each tensor on its own: cut
 //! off there, optimised, run. Halving finds a tensor that differs early in the file; from it the
 //! search climbs to whatever it was made from, until everything a node reads agrees and what it
-//! makes does not.
+//! makes does not. Where the node is right on its own (`alone`), nothing is wrong.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use tract_onnx::pb::NodeProto;
 
 use super::opinion::Measure;
-use super::{Subject, graph, opinion, probe};
+use super::{Subject, alone, graph, opinion, probe};
 use crate::base::Tensor;
 use crate::engine::golden::{self, Worst};
 use crate::engine::onnx::operator_name;
@@ -140,16 +140,56 @@ impl Search<'_> {
     /// Where it begins; `ours` and `theirs` are the output's values.
     pub(super) fn first_difference(&self, ours: &Tensor, theirs: &Tensor) -> Difference {
         let output = Spot::new(self.output, ours, theirs, self.measure);
+        let found = if self.inside { self.node(&output) } else { None };
+        self.difference(found.map(|(node, spot)| described(node, spot)), output)
+    }
+
+    /// The same, unless the first node that differs does so because of roundings in what it reads.
+    pub(super) fn first_fault(&self, ours: &Tensor, theirs: &Tensor) -> Option<Difference> {
+        let output = Spot::new(self.output, ours, theirs, self.measure);
+        let found = self.node(&output);
+        if let Some((node, spot)) = &found
+            && self.is_right_alone(node, &spot.tensor, ours)
+        {
+            return None;
+        }
+        Some(self.difference(found.map(|(node, spot)| described(node, spot)), output))
+    }
+
+    fn difference(&self, node: Option<Node>, output: Spot) -> Difference {
         Difference {
             model: self.subject.path.clone(),
             with: self.with.to_owned(),
             probe: self.probe.to_owned(),
-            node: if self.inside { self.node(&output) } else { None },
+            node,
             output,
         }
     }
 
-    fn node(&self, output: &Spot) -> Option<Node> {
+    /// Whether the engine makes of what it gives to a node what the standard says; `output` is what it made of the
+    /// whole.
+    fn is_right_alone(&self, node: &NodeProto, tensor: &str, output: &Tensor) -> bool {
+        let given = |name: &str| match self.subject.specs.iter().position(|spec| spec.name == name) {
+            Some(input) => self.inputs.get(input).cloned(),
+            // A constant's answer is no one's to compute.
+            None => {
+                self.run(name, true, self.inputs).map(|(tensor, _)| tensor).or_else(|| (self.reference)(name))
+            }
+        };
+        let made = if tensor == self.output {
+            Some((output.clone(), self.measure))
+        } else {
+            self.run(tensor, true, self.inputs)
+        };
+        let (Some((ours, measure)), Some(theirs)) =
+            (made, alone::answer(&self.subject.proto, node, given, tensor))
+        else {
+            return false;
+        };
+        opinion::distance(&ours, &theirs, measure).is_none_or(|worst| worst.relative <= self.tolerance)
+    }
+
+    fn node(&self, output: &Spot) -> Option<(&NodeProto, Spot)> {
         let graph = self.subject.proto.graph.as_ref()?;
         let needed = graph::ancestors(graph, &[self.output]);
         let tensors: Vec<(&NodeProto, &str)> = (graph.node.iter().enumerate())
@@ -176,26 +216,28 @@ impl Search<'_> {
                     continue 'climb;
                 }
             }
-            let operator = operator_name(&node.domain, &node.op_type);
-            return Some(Node { name: name_of(node).to_owned(), operator, spot });
+            return Some((node, spot));
         }
+    }
+
+    /// One tensor by the engine, and how it is measured.
+    fn run(&self, tensor: &str, optimised: bool, inputs: &[Tensor]) -> Option<(Tensor, Measure)> {
+        let typed = self.subject.cut(&[tensor]).typed(&self.subject.specs).ok()?;
+        let model = if optimised { typed.optimised() } else { typed.plain() }.ok()?;
+        let answer = model.session().run(&inputs.iter().collect::<Vec<_>>()).ok()?.pop()?;
+        Some((answer, Measure { least: model.least()[0], ..self.measure }))
     }
 
     /// How one tensor differs; `None` where it agrees or one side does not know it.
     fn spot(&self, tensor: &str) -> Option<Spot> {
-        let run = |optimised: bool, inputs: &[Tensor]| {
-            let typed = self.subject.cut(&[tensor]).typed(&self.subject.specs).ok()?;
-            let model = if optimised { typed.optimised() } else { typed.plain() }.ok()?;
-            let answer = model.session().run(&inputs.iter().collect::<Vec<_>>()).ok()?.pop()?;
-            Some((answer, Measure { least: model.least()[0], ..self.measure }))
-        };
         let theirs = (self.reference)(tensor)?;
-        let (ours, measure) = run(true, self.inputs)?;
+        let (ours, measure) = self.run(tensor, true, self.inputs)?;
         let worst = opinion::distance(&ours, &theirs, measure)?;
         if worst.relative <= self.tolerance {
             return None;
         }
-        let allowed = match (run(false, self.inputs), run(false, &probe::nudged(self.inputs))) {
+        let plain = |inputs: &[Tensor]| self.run(tensor, false, inputs);
+        let allowed = match (plain(self.inputs), plain(&probe::nudged(self.inputs))) {
             (Some((base, _)), Some((moved, _))) => {
                 opinion::allowed_for(&base, &moved, measure, self.tolerance)
             }
@@ -203,4 +245,9 @@ impl Search<'_> {
         };
         (worst.relative > allowed).then(|| Spot::new(tensor, &ours, &theirs, measure))
     }
+}
+
+fn described(node: &NodeProto, spot: Spot) -> Node {
+    let operator = operator_name(&node.domain, &node.op_type);
+    Node { name: name_of(node).to_owned(), operator, spot }
 }

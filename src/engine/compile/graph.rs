@@ -41,7 +41,7 @@ pub(in crate::engine) fn cut(proto: &ModelProto, tensors: &[&str]) -> ModelProto
     whole
 }
 
-fn proto_without_graph(proto: &ModelProto) -> ModelProto {
+pub(super) fn proto_without_graph(proto: &ModelProto) -> ModelProto {
     ModelProto {
         ir_version: proto.ir_version,
         opset_import: proto.opset_import.clone(),

@@ -16,9 +16,11 @@
 //! | `probe` | on which inputs ways are compared |
 //! | `opinion` | which ways there are, and how near is equal |
 //! | `bisect` | which node differs first |
+//! | `alone` | whether it is wrong, or only given other numbers |
 //! | `save` | in which form the graph is kept |
 //! | `draft` | the card that can be told from the graph |
 
+mod alone;
 mod bisect;
 mod cases;
 mod draft;
@@ -404,6 +406,13 @@ fn specs(
                 port.name
             ))
         })?;
+        if spec.shape.contains(&0) {
+            return Err(CompileError::Order(format!(
+                "input {concrete} has no elements, and no frame fills it: give it lengths of 1 and more, as in \
+                 --input {}=1,…",
+                port.name
+            )));
+        }
         specs.push(spec);
     }
     match batch {

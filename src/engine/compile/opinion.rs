@@ -8,8 +8,8 @@
 //!
 //! Two engines that add in another order differ by roundings, and where a model is ill-conditioned
 //! those grow: a label flips, a softmax over huge numbers turns. What moving the *inputs* by a
-//! rounding changes in an answer is therefore accepted as a difference as well. Golden cases are
-//! exempt: they must hold as they are.
+//! rounding changes in an answer is therefore accepted as a difference as well, and so is one that begins at a node
+//! that is right for what it reads (`alone`). Golden cases are exempt: they must hold as they are.
 
 use std::time::{Duration, Instant};
 
@@ -134,7 +134,10 @@ pub(super) fn compare(
                     measure: measure(output),
                     inside: true,
                 };
-                return Err(CompileError::Differs(Box::new(search.first_difference(ours, theirs))));
+                match search.first_fault(ours, theirs) {
+                    Some(difference) => return Err(CompileError::Differs(Box::new(difference))),
+                    None => decided = false,
+                }
             }
             *(if decided { &mut tally.inputs } else { &mut tally.undecided }) += 1;
             Ok(())

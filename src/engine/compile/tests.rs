@@ -365,3 +365,65 @@ fn bisection_climbs_to_the_node_whose_inputs_agree() {
     let found = search.first_difference(&ours, &reference("y").unwrap()).node.unwrap();
     assert_eq!((found.operator.as_str(), found.spot.theirs.as_str()), ("Neg", "-2.5"));
 }
+
+#[test]
+fn whole_numbers_are_told_apart_where_f64_has_no_digits_left() {
+    let big = (1_i64 << 53) + 1;
+    let x = || {
+        Sample::default().input("x", DataType::I64, &[1, 3]).integers("big", &[big]).node(
+            "Add",
+            &["x", "big"],
+            &["large"],
+            &[],
+        )
+    };
+    let axis = [Attribute::Int("axis", 1)];
+    let samples = [
+        x().node("ReduceMax", &["large"], &["y"], &[]),
+        x().node("ReduceMin", &["large"], &["y"], &[]),
+        x().integers("low", &[big + 1]).node("Squeeze", &["low"], &["l"], &[]).node(
+            "Clip",
+            &["large", "l"],
+            &["y"],
+            &[],
+        ),
+        x().node("Transpose", &["x"], &["t"], &[]).node("MatMul", &["large", "t"], &["y"], &[]),
+        x().node("ArgMax", &["large"], &["y"], &axis),
+        x().integers("k", &[2]).node("TopK", &["large", "k"], &["v", "y"], &[]).output("v"),
+        x().integers("along", &[1]).node("CumSum", &["large", "along"], &["y"], &[]),
+    ];
+    for sample in samples {
+        let (_place, order) = ordered(&sample.output("y"));
+        let compiled = compile(&order).unwrap_or_else(|error| panic!("{error}"));
+        assert!(compiled.opinions[1].inputs >= 8, "{compiled:?}");
+    }
+}
+
+#[test]
+fn what_turns_on_a_rounding_in_front_of_it_is_no_fault() {
+    // A hyperbolic tangent less itself to the last digit: 0, or a rounding of either sign.
+    let x: Vec<f32> = (1..40).map(|step| step as f32 / 10.0).collect();
+    let tanh: Vec<f32> = x.iter().map(|x| f64::from(*x).tanh() as f32).collect();
+    let sample = Sample::default().input("x", DataType::I64, &[1, 1]);
+    let sample = sample.weights("w", &[1, 39], &x).weights("t", &[1, 39], &tanh);
+    let sample = sample.node("Cast", &["x"], &["f"], &[Attribute::Int("to", 1)]);
+    let sample = sample.node("Mul", &["f", "w"], &["a"], &[]).node("Tanh", &["a"], &["b"], &[]);
+    let sample = sample.node("Sub", &["b", "t"], &["rest"], &[]).node("Sign", &["rest"], &["y"], &[]);
+    let (_place, order) = ordered(&sample.output("y"));
+    let compiled = compile(&order).unwrap_or_else(|error| panic!("{error}"));
+    assert!(compiled.opinions[1].undecided > 0, "{:?}", compiled.opinions);
+}
+
+#[test]
+fn what_leaves_the_range_of_an_f32_on_the_way_is_no_fault() {
+    let (along, rows) = ([Attribute::Int("axis", 1)], [Attribute::Ints("axes", &[1])]);
+    let samples = [
+        // Twenty bytes make more than an f32 holds; a 0 behind them makes no number of it.
+        Sample::default().input("x", DataType::F32, &[30, 60]).node("ReduceProd", &["x"], &["y"], &rows),
+        Sample::default().input("x", DataType::F32, &[40, 2]).node("LpNormalization", &["x"], &["y"], &along),
+    ];
+    for sample in samples {
+        let (_place, order) = ordered(&sample.output("y"));
+        compile(&order).unwrap_or_else(|error| panic!("{error}"));
+    }
+}

@@ -360,6 +360,12 @@ fn cast(call: &Call<'_>) -> Result<Vec<Value>, String> {
 
 fn clip(call: &Call<'_>) -> Result<Vec<Value>, String> {
     let input = call.input(0)?;
+    if let Elements::Whole(values) = &input.elements {
+        let bound = |position| call.optional(position).map(Value::whole_scalar).transpose();
+        let (low, high) = (bound(1)?.unwrap_or(i128::MIN), bound(2)?.unwrap_or(i128::MAX));
+        let values = values.iter().map(|x| (*x).max(low).min(high)).collect();
+        return Ok(vec![Value::whole(input.data_type, &input.shape, values)]);
+    }
     let bound = |position: usize, name: &str| match call.optional(position) {
         Some(value) => value.scalar().map(Some),
         None => Ok(call.has(name).then(|| call.float(name, 0.0))),

@@ -3,7 +3,7 @@
 use super::Operator;
 use super::call::Call;
 use super::quantize::{requantize, zero_points};
-use super::value::{Value, broadcast, count, places};
+use super::value::{Elements, Value, broadcast, count, places};
 use crate::base::DataType;
 
 pub(super) fn find(operator: &str) -> Option<Operator> {
@@ -19,6 +19,15 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
 /// `numpy.matmul`: the last two axes multiply, those before broadcast, a vector is a row on the left
 /// and a column on the right.
 fn product(a: (&[f64], &[usize]), b: (&[f64], &[usize])) -> Result<(Vec<f64>, Vec<usize>), String> {
+    product_of(a, b, |sum, a, b| sum + a * b)
+}
+
+/// The same, of numbers of any kind.
+fn product_of<T: Copy + Default>(
+    a: (&[T], &[usize]),
+    b: (&[T], &[usize]),
+    add: fn(T, T, T) -> T,
+) -> Result<(Vec<T>, Vec<usize>), String> {
     let ((a, a_shape), (b, b_shape)) = (a, b);
     if a_shape.is_empty() || b_shape.is_empty() {
         return Err("a scalar has no product here".to_owned());
@@ -37,7 +46,8 @@ fn product(a: (&[f64], &[usize]), b: (&[f64], &[usize])) -> Result<(Vec<f64>, Ve
         let (a, b) = (&a[a_at * m * k..], &b[b_at * k * n..]);
         for row in 0..m {
             for column in 0..n {
-                out.push((0..k).map(|i| a[row * k + i] * b[i * n + column]).sum());
+                let sum = |sum, i| add(sum, a[row * k + i], b[i * n + column]);
+                out.push((0..k).fold(T::default(), sum));
             }
         }
     }
@@ -53,6 +63,11 @@ fn product(a: (&[f64], &[usize]), b: (&[f64], &[usize])) -> Result<(Vec<f64>, Ve
 
 fn matmul(call: &Call<'_>) -> Result<Vec<Value>, String> {
     let (a, b) = (call.input(0)?, call.input(1)?);
+    if let (Elements::Whole(left), Elements::Whole(right)) = (&a.elements, &b.elements) {
+        let add = |sum: i128, a, b| sum.wrapping_add(a * b);
+        let (values, shape) = product_of((left, &a.shape), (right, &b.shape), add)?;
+        return Ok(vec![Value::whole(a.data_type, &shape, values)]);
+    }
     let (values, shape) = product((&a.reals()?, &a.shape), (&b.reals()?, &b.shape))?;
     Ok(vec![Value::real(a.data_type, &shape, values)])
 }

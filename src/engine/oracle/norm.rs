@@ -3,6 +3,7 @@
 use super::Operator;
 use super::call::Call;
 use super::value::{Value, axis, broadcast, places};
+use crate::base::DataType;
 
 pub(super) fn find(operator: &str) -> Option<Operator> {
     Some(match operator {
@@ -152,10 +153,13 @@ fn lp(call: &Call<'_>) -> Result<Vec<Value>, String> {
     let along = axis(call.int("axis", -1), x.shape.len())?;
     let p = call.int("p", 2);
     let mut numbers = x.reals()?;
+    let x_is_f32 = x.data_type != DataType::F64;
+    // Squares that are nothing in f32 make a norm of nothing, and so an answer: every engine's reading.
+    let square = |x: f64| if x.abs() < f64::from(f32::MIN_POSITIVE).sqrt() && x_is_f32 { 0.0 } else { x * x };
     for line in lines(&x.shape, along) {
         let norm = match p {
             1 => line.iter().map(|at| numbers[*at].abs()).sum::<f64>(),
-            _ => line.iter().map(|at| numbers[*at] * numbers[*at]).sum::<f64>().sqrt(),
+            _ => line.iter().map(|at| square(numbers[*at])).sum::<f64>().sqrt(),
         };
         for at in line {
             numbers[at] = if norm == 0.0 { 0.0 } else { numbers[at] / norm };

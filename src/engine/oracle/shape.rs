@@ -374,6 +374,20 @@ fn scattered(call: &Call<'_>, x: &Value, order: &[usize], updates: &Value) -> Re
         }
         return Ok(all.pick(&x.shape, &from));
     }
+    if let (Elements::Whole(numbers), Elements::Whole(updates)) = (&x.elements, &updates.elements) {
+        let mut numbers = numbers.clone();
+        for (at, update) in order.iter().zip(updates) {
+            let number = Value::whole(x.data_type, &[1], vec![numbers[*at]]).wholes()?[0];
+            numbers[*at] = match how.as_str() {
+                "add" => number + update,
+                "mul" => number * update,
+                "max" => number.max(*update),
+                "min" => number.min(*update),
+                other => return Err(format!("reduction {other:?}")),
+            };
+        }
+        return Ok(Value::whole(x.data_type, &x.shape, numbers));
+    }
     let mut numbers = x.reals()?;
     for (at, update) in order.iter().zip(updates.reals()?) {
         numbers[*at] = match how.as_str() {
@@ -470,6 +484,17 @@ fn constant_of_shape(call: &Call<'_>) -> Result<Vec<Value>, String> {
 
 fn range(call: &Call<'_>) -> Result<Vec<Value>, String> {
     let first = call.input(0)?;
+    if let Elements::Whole(_) = first.elements {
+        let (start, limit) = (first.whole_scalar()?, call.input(1)?.whole_scalar()?);
+        let delta = call.input(2)?.whole_scalar()?;
+        let way = limit - start;
+        let steps = way.checked_div(delta).ok_or("a step of 0")?;
+        // What is left over is a step more.
+        let steps = steps + i128::from(way % delta != 0 && (way > 0) == (delta > 0));
+        let steps = count(&[usize::try_from(steps.max(0)).unwrap_or(usize::MAX)])?;
+        let numbers = (0..steps).map(|i| start + i as i128 * delta).collect();
+        return Ok(vec![Value::whole(first.data_type, &[steps], numbers)]);
+    }
     let (start, limit, delta) = (first.scalar()?, call.input(1)?.scalar()?, call.input(2)?.scalar()?);
     let steps = ((limit - start) / delta).ceil().max(0.0);
     let steps = count(&[if steps.is_finite() { steps as usize } else { usize::MAX }])?;

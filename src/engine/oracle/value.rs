@@ -96,6 +96,14 @@ impl Value {
         }
     }
 
+    /// The only whole number.
+    pub(super) fn whole_scalar(&self) -> Result<i128, String> {
+        match self.wholes()?.as_slice() {
+            [value] => Ok(*value),
+            values => Err(format!("{} elements where one is wanted", values.len())),
+        }
+    }
+
     /// The elements at these places, in another shape.
     pub(super) fn pick(&self, shape: &[usize], places: &[usize]) -> Self {
         fn taken<T: Clone>(values: &[T], places: &[usize]) -> Vec<T> {
