@@ -15,6 +15,7 @@
 //! | `load` | how a file becomes a model |
 //! | `onnx`, `nnef` | what stands in the file |
 //! | `plain` | what may be written in several ways, in one |
+//! | `dense` | sparse constants, written out |
 //! | `functions/` | functions that a model brings along, written out where they are called |
 //! | `untrusted/` | whether bytes are what they claim, before anything trusts them |
 //! | `refused`, `rehearsed` | which graphs would be answered wrongly, or not at all |
@@ -27,6 +28,7 @@
 mod caught;
 pub mod compile;
 mod convert;
+mod dense;
 mod error;
 pub mod folder;
 mod functions;

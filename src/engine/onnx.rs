@@ -17,7 +17,7 @@ use tract_onnx::pb::{
 
 use super::port::{Dim, Port};
 use super::refused::{for_each_graph, name_of, refusals};
-use super::{ModelError, functions, operators, plain, untrusted};
+use super::{ModelError, dense, functions, operators, plain, untrusted};
 use crate::base::{Data, DataType, Tensor};
 
 /// Parses the bytes and looks at what stands in them. `path` is for messages only.
@@ -33,6 +33,7 @@ pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<ModelProto, ModelError
     })?;
     functions::inline(&mut proto, bytes).map_err(not_a_model)?;
     if let Some(graph) = &mut proto.graph {
+        dense::write(graph).map_err(not_a_model)?;
         plain::write(graph);
         dictionaries_as_rows(graph);
     }
