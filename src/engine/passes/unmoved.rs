@@ -7,19 +7,23 @@
 //! - **Expand, and Tile of length 1.** Spread along the axis that a product sums over, it is dropped, and one element is
 //!   summed instead of all (0.23.9). Random graphs, seeds 1000011 and 1000036. Goes when tract's
 //!   products keep the length of a summed axis.
-//! - **A slice with a step.** Moved in front of an axis that was added, spread or reshaped, it finds no such
-//!   axis or another length, and the optimiser fails (0.23.9). Goes when tract asks those operators.
+//! - **A slice with a step, and a convolution of one element with a stride,** which becomes one. Moved in front of an
+//!   axis that was added, spread or reshaped, it finds no such axis or another length, and the optimiser fails
+//!   (0.23.9). Goes when tract asks those operators.
 //! - **A number for each channel minus, or divided by, a convolution.** It is folded into the weights as
 //!   if the convolution stood first (0.23.9): `1 - conv(x)` becomes `1 + conv(x)` without the bias's
 //!   sign, and a quotient is taken of each weight. Random graphs, seed 1006702. Goes when tract asks
 //!   which operand the convolution is.
 //! - **A product that loses its last axis.** The axis is taken from the product itself, whose equation then has
-//!   none in its answer, and is read as if it had no answer: the optimiser fails (0.23.9). Goes when tract
-//!   writes and reads `ij->` alike.
+//!   none in its answer, and is read as if it had no answer: the optimiser fails (0.23.9), where it sums over several
+//!   axes or a Reshape in front makes several of one. Goes when tract writes and reads `ij->` alike.
+
+use std::collections::HashSet;
 
 use tract_core::internal::ToDim;
 use tract_core::ops::array::{MultiBroadcastTo, StridedSlice, Tile};
 use tract_core::ops::binary::TypedBinOp;
+use tract_core::ops::change_axes::AxisOp;
 use tract_core::ops::cnn::Conv;
 use tract_core::ops::downsample::Downsample;
 use tract_core::ops::einsum::EinSum;
@@ -37,10 +41,13 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         .iter()
         .any(|node| node.op_is::<StridedSlice>() || node.op_is::<Downsample>() || node.op_is::<Conv>());
     let sums = model.nodes().iter().any(|node| node.op_is::<EinSum>() || node.op_is::<Conv>());
+    let reshapes = model.nodes().iter().any(|node| matches!(node.op_as(), Some(AxisOp::Reshape(..))));
     for id in 0..model.nodes().len() {
         let node = model.node(id);
-        if is_one_number(model, id)? {
+        if is_one_number(model, id, reshapes)? {
             fence::behind(model, id)?;
+        } else if strides_over_an_axis(model, id) {
+            fence::before(model, id, 0)?;
         } else if node.op_is::<StridedSlice>() && has_steps(model, id)? {
             fence::before(model, id, 0)?;
         } else if (steps && node.op_is::<Softmax>()) || (sums && spreads(node)) {
@@ -72,12 +79,38 @@ fn spreads(node: &TypedNode) -> bool {
     node.op_is::<MultiBroadcastTo>() || node.op_is::<Tile>()
 }
 
-/// Whether a product sums over several axes to one number: its axes of length 1 may be taken from it, and the
-/// several made one.
-fn is_one_number(model: &TypedModel, id: usize) -> TractResult<bool> {
+/// Whether a convolution takes every second, say, and has an axis that was added or reshaped in front of it.
+fn strides_over_an_axis(model: &TypedModel, id: usize) -> bool {
+    let node = model.node(id);
+    let Some(conv) = node.op_as::<Conv>() else { return false };
+    let pool = &conv.pool_spec;
+    let skips = |axis: usize| {
+        let (stride, dilation) = (pool.stride(axis), pool.dilation(axis));
+        stride > 1 && (pool.kernel_shape[axis] == 1 || dilation.is_multiple_of(stride))
+    };
+    if !(0..pool.rank()).any(skips) {
+        return false;
+    }
+    let (mut open, mut seen) = (vec![node.inputs[0].node], HashSet::new());
+    while let Some(above) = open.pop() {
+        let node = model.node(above);
+        if matches!(node.op_as(), Some(AxisOp::Add(_) | AxisOp::Reshape(..))) {
+            return true;
+        }
+        // A convolution takes the step over itself.
+        if seen.insert(above) && !node.op_is::<Conv>() {
+            open.extend(node.inputs.iter().map(|input| input.node));
+        }
+    }
+    false
+}
+
+/// Whether a product sums over several axes to one number, or over one that a Reshape may make several: its axes of
+/// length 1 may be taken from it, and the several made one.
+fn is_one_number(model: &TypedModel, id: usize, reshapes: bool) -> TractResult<bool> {
     let Some(sum) = model.node(id).op_as::<EinSum>() else { return Ok(false) };
     let summed = sum.axes.iter_all_axes().filter(|axis| axis.outputs[0].is_empty()).count();
-    Ok(summed > 1 && model.outlet_fact(id.into())?.shape.volume() == 1.to_dim())
+    Ok(summed > usize::from(!reshapes) && model.outlet_fact(id.into())?.shape.volume() == 1.to_dim())
 }
 
 /// Whether a tensor may be one number for each channel.
@@ -211,5 +244,38 @@ mod tests {
             .output("y");
         let answer = tiled.model().session().run(&[&Tensor::f32(&[1], vec![2.0])]).unwrap();
         assert_eq!(answer[0].as_f32(), Some(&[6.0, 60.0][..]));
+    }
+
+    #[test]
+    fn a_convolution_of_one_element_strides_over_an_axis_that_was_added() {
+        let strides = [Attribute::Ints("strides", &[2, 2])];
+        let sample = Sample::default().input("x", DataType::F32, &[1, 1, 4]).integers("last", &[3]);
+        let sample =
+            sample.weights("w", &[1, 1, 1, 1], &[2.0]).node("Unsqueeze", &["x", "last"], &["u"], &[]);
+        let sample = sample.node("Relu", &["u"], &["r"], &[]).node("Conv", &["r", "w"], &["y"], &strides);
+        let input = Tensor::f32(&[1, 1, 4], vec![1.0, 2.0, 3.0, 4.0]);
+        let answer = sample.output("y").model().session().run(&[&input]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1, 1, 2, 1], vec![2.0, 6.0])]);
+        // What was one axis before it was two.
+        let sample =
+            Sample::default().input("x", DataType::F32, &[1, 1, 9]).integers("square", &[1, 1, 3, 3]);
+        let sample =
+            sample.weights("w", &[1, 1, 1, 1], &[1.0]).node("Reshape", &["x", "square"], &["s"], &[]);
+        let sample = sample.node("Conv", &["s", "w"], &["y"], &strides);
+        let input = Tensor::f32(&[1, 1, 9], (0..9).map(|at| at as f32).collect());
+        let answer = sample.output("y").model().session().run(&[&input]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1, 1, 2, 2], vec![0.0, 2.0, 6.0, 8.0])]);
+    }
+
+    #[test]
+    fn a_product_of_flattened_axes_to_one_number_is_summed() {
+        let sample = Sample::default().input("x", DataType::F32, &[1, 2, 2]).integers("flat", &[1, 4]);
+        let sample = sample.weights("w", &[4, 1], &[1.0, 2.0, 3.0, 4.0]).weights("v", &[1], &[0.5]);
+        let sample =
+            sample.node("Reshape", &["x", "flat"], &["f"], &[]).node("MatMul", &["f", "w"], &["p"], &[]);
+        let sample = sample.node("MatMul", &["p", "v"], &["y"], &[]);
+        let input = Tensor::f32(&[1, 2, 2], vec![1.0; 4]);
+        let answer = sample.output("y").model().session().run(&[&input]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1], vec![5.0])]);
     }
 }
