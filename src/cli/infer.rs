@@ -28,7 +28,7 @@ pub struct Args {
     /// An .onnx or .nnef.tgz file, or a model folder (its card's SHA-256 is checked)
     model: PathBuf,
     /// An input as .npy; several in the graph's order, or NAME=FILE by the input's name
-    #[arg(long, value_name = "[NAME=]FILE", required = true, num_args = 1..)]
+    #[arg(long, value_name = "[NAME=]FILE", num_args = 1..)]
     npy: Vec<String>,
     /// Give an input one value for good, as the card's `value` does; NAME=NUMBER, several times if need be
     #[arg(long, value_name = "NAME=NUMBER")]
@@ -147,7 +147,7 @@ fn inputs(graph: &Parsed, given: &[String]) -> Result<(Vec<PortSpec>, Vec<Tensor
 }
 
 fn wrong_count(seen: usize, expected: usize, listed: &str) -> Failure {
-    let message = format!("{seen} arrays were given, the graph has {expected} inputs: {listed}");
+    let message = format!("{seen} arrays were given with --npy, the graph has {expected} inputs: {listed}");
     Failure::new(Exit::DataErr, message)
 }
 

@@ -14,7 +14,7 @@ use crate::config::card::{
 };
 
 /// A graph under construction, in protobuf's wire format.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Sample {
     graph: Vec<u8>,
     inputs: Vec<PortSpec>,

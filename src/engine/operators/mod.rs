@@ -10,6 +10,7 @@
 //! | `literal` | the frame around an operator that is evaluated as the standard writes it |
 //! | `values` | tensors as plain numbers and back |
 //! | `watched` | what stands around every operator while a graph is read: its node's name, bounds |
+//! | `unknown` | inputs that must be known before a run and are not: what to do |
 //! | the others | operators; each header names the standard and the arithmetic |
 
 mod attention;
@@ -48,6 +49,7 @@ mod single;
 mod slice;
 mod suppression;
 mod tfidf;
+mod unknown;
 mod values;
 mod watched;
 mod wider;
@@ -92,8 +94,9 @@ const OURS: &[(&str, Builder)] = &[
     ("Einsum", einsum::einsum),
     ("Elu", single::stock),
     ("Equal", wider::equal),
+    ("Erf", wider::function),
     ("GRU", |context, node| single::in_single(recurrent::gru(context, node))),
-    ("Gelu", single::stock),
+    ("Gelu", wider::function),
     ("Gemm", gemm::gemm),
     ("GlobalAveragePool", single::stock),
     ("GlobalLpPool", patches::global_lp_pool),

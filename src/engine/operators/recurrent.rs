@@ -2,8 +2,8 @@
 //! sequences, other activations, clip, `input_forget`, peepholes, either layout.
 //!
 //! Source: ONNX, Operators.md; the equations stand at [`Cell::step`]. tract runs the plain ones, and
-//! faster; it takes `reverse` for `forward`, ignores activations and `clip`, and refuses lengths
-//! (0.23.9). Those come here.
+//! faster; it takes `reverse` for `forward`, ignores activations and `clip`, and refuses lengths, both
+//! directions with the batch in front, and a GRU of f16 (0.23.9). Those come here.
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
@@ -101,14 +101,15 @@ fn recurrent(
     let lengths = node.input.get(4).is_some_and(|name| !name.is_empty());
     let coupled = kind == (Kind::Lstm { input_forget: true });
     let reverse = ours.directions == [Direction::Reverse];
-    if !ours.as_usual || ours.clip.is_some() || lengths || coupled || reverse {
+    let both_by_batch = ours.batch_first && ours.directions.len() == 2;
+    if !ours.as_usual || ours.clip.is_some() || lengths || coupled || reverse || both_by_batch {
         return wrap(context, node, ours);
     }
     let begins = |position: usize| node.input.get(position).is_some_and(|name| !name.is_empty());
-    if begins(5) && (name != "LSTM" || begins(6)) {
+    if begins(5) && (name == "RNN" || name == "LSTM" && begins(6)) {
         return stock(context, node);
     }
-    // tract begins with an f32 state, whatever the type.
+    // tract begins with an f32 state, and ends a GRU's step with one, whatever the type.
     choose(context, node, ours, |inputs| inputs[0].is_some_and(|x| x.datum_type != DatumType::F32))
 }
 
@@ -373,5 +374,43 @@ impl Literal for Recurrent {
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let all = [three(inputs.need(0)?)?, three(inputs.need(1)?)?, three(inputs.need(2)?)?];
         self.run(inputs, all, |h| h)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{DataType, Tensor};
+    use crate::engine::sample::{Attribute, Sample};
+
+    #[test]
+    fn both_directions_with_the_batch_in_front_are_those_with_the_time_in_front() {
+        for (operator, gates) in [("RNN", 1), ("GRU", 3), ("LSTM", 4)] {
+            let numbers = |count: u64| (0..count).map(|at| (at as f32 * 0.7).sin()).collect::<Vec<_>>();
+            let (w, r) = (numbers(gates * 12), numbers(gates * 18));
+            let with = |layout| {
+                [
+                    Attribute::Int("hidden_size", 3),
+                    Attribute::Text("direction", "bidirectional"),
+                    Attribute::Int("layout", layout),
+                ]
+            };
+            let perm = |axes| [Attribute::Ints("perm", axes)];
+            let sample = Sample::default().input("x", DataType::F32, &[2, 4, 2]);
+            let sample = sample.weights("w", &[2, gates * 3, 2], &w).weights("r", &[2, gates * 3, 3], &r);
+            let model = sample
+                .node("Transpose", &["x"], &["t"], &perm(&[1, 0, 2]))
+                .node(operator, &["x", "w", "r"], &["y", "h"], &with(1))
+                .node(operator, &["t", "w", "r"], &["by_time", "last"], &with(0))
+                .node("Transpose", &["by_time"], &["by_batch"], &perm(&[2, 0, 1, 3]))
+                .node("Transpose", &["last"], &["of_batch"], &perm(&[1, 0, 2]));
+            let model = ["y", "by_batch", "h", "of_batch"].iter().fold(model, |all, name| all.output(name));
+            let x = Tensor::f32(&[2, 4, 2], numbers(16));
+            let answer = model.model().session().run(&[&x]).unwrap();
+            for pair in answer.chunks(2) {
+                let (ours, theirs) = (pair[0].as_f32().unwrap(), pair[1].as_f32().unwrap());
+                assert_eq!(pair[0].shape, pair[1].shape, "{operator}");
+                assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-5), "{operator}: {answer:?}");
+            }
+        }
     }
 }

@@ -16,6 +16,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::fitting::Fitting;
 use super::literal::Built;
+use super::unknown;
 use crate::engine::caught;
 use crate::engine::refused::name_of;
 use crate::engine::untrusted::graph::MAX_ELEMENTS;
@@ -45,7 +46,8 @@ fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let fitting = Fitting::of(node)?;
     let (operator, closures) = caught::at(&at, || builder(context, node))?;
     let equation = (node.op_type == "Einsum").then(|| node.get_attr::<String>("equation")).transpose()?;
-    Ok((Box::new(Watched { operator, at, fitting, equation }), closures))
+    let kind = node.op_type.as_str().into();
+    Ok((Box::new(Watched { operator, at, kind, fitting, equation }), closures))
 }
 
 /// An operator with what its node is called.
@@ -53,6 +55,8 @@ fn build(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
 struct Watched {
     operator: Box<dyn InferenceOp>,
     at: Arc<str>,
+    /// ONNX's name of the operator.
+    kind: Arc<str>,
     fitting: Fitting,
     /// An Einsum's.
     equation: Option<String>,
@@ -248,7 +252,13 @@ impl InferenceOp for Watched {
             Ok((Some(fact.rank()), fact.konst.clone()))
         };
         self.fitting.check(&self.at, &node.inputs.iter().map(seen).collect::<TractResult<Vec<_>>>()?)?;
-        caught::at(&self.at, || self.operator.to_typed(source, node, target, mapping))
+        caught::at(&self.at, || self.operator.to_typed(source, node, target, mapping)).or_else(|error| {
+            let inputs: Vec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
+            match unknown::remedy(&self.kind, target, &inputs) {
+                Some(remedy) => Err(error.context(format!("{}: {remedy}", self.at))),
+                None => Err(error),
+            }
+        })
     }
 }
 

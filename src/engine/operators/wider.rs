@@ -1,17 +1,19 @@
-//! Element types that tract's own operators lack (0.23.9): Sigmoid, LeakyRelu, HardSwish, Round, IsNaN and
-//! IsInf of f64, Equal of bools; and TopK as it was below opset 10, with `k` an attribute.
+//! Element types that tract's own operators lack (0.23.9): Sigmoid, LeakyRelu, HardSwish, Erf, Gelu, Round, IsNaN
+//! and IsInf of f64, Equal of bools; and TopK as it was below opset 10, with `k` an attribute.
 //!
 //! Source: ONNX, Operators.md. tract refuses these when they run. Asinh and Acosh, which double their number on
 //! the way and come to infinity near the end of its type.
+
+use std::f64::consts::{FRAC_1_SQRT_2, FRAC_2_SQRT_PI, PI};
 
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
-use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
-use super::stock;
+use super::literal::{Built, Form, Inputs, Literal, Seen, choose, choose_between, seen, wrap};
 use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats};
+use super::{single, stock};
 
 /// A function of one number and a parameter.
 #[derive(Debug)]
@@ -28,6 +30,11 @@ pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         "Sigmoid" => ("Sigmoid", |x, _| 1.0 / (1.0 + (-x).exp())),
         "LeakyRelu" => ("LeakyRelu", |x, alpha| if x < 0.0 { alpha * x } else { x }),
         "HardSwish" => ("HardSwish", |x, _| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+        "Erf" => ("Erf", |x, _| error_function(x)),
+        "Gelu" if node.get_attr_opt::<&str>("approximate")? == Some("tanh") => {
+            ("Gelu", |x, _| 0.5 * x * (1.0 + (ROOT_OF_2_BY_PI * (x + 0.044_715 * x * x * x)).tanh()))
+        }
+        "Gelu" => ("Gelu", |x, _| 0.5 * x * (1.0 + error_function(x * FRAC_1_SQRT_2))),
         "Asinh" => ("Asinh", |x, _| if x.abs() < DOUBLED { x.asinh() } else { logarithm(x).copysign(x) }),
         "Acosh" => ("Acosh", |x, _| if x < DOUBLED { x.acosh() } else { logarithm(x) }),
         "Round" => ("Round", |x, _| x.round_ties_even()),
@@ -39,6 +46,7 @@ pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         "Asinh" | "Acosh" => choose(context, node, function, is_wide),
         // tract's is SiLU, whatever alpha says.
         "Swish" if alpha != 1.0 => wrap(context, node, function),
+        "Gelu" => choose_between(context, node, single::stock(context, node), function, is_double),
         _ => choose(context, node, function, is_double),
     }
 }
@@ -48,6 +56,30 @@ const DOUBLED: f64 = 1e30;
 
 fn logarithm(x: f64) -> f64 {
     x.abs().ln() + std::f64::consts::LN_2
+}
+
+/// √(2/π)
+const ROOT_OF_2_BY_PI: f64 = FRAC_2_SQRT_PI * FRAC_1_SQRT_2;
+
+/// The error function to the digits of an f64: its series, and farther out the continued fraction of what is missing
+/// to 1 (Abramowitz and Stegun, 7.1.6 and 7.1.14).
+fn error_function(x: f64) -> f64 {
+    let size = x.abs();
+    if size < 2.0 {
+        let (mut term, mut sum, mut odd) = (x, x, 1.0);
+        while term.abs() > sum.abs() * f64::EPSILON / 4.0 {
+            odd += 2.0;
+            term *= 2.0 * x * x / odd;
+            sum += term;
+        }
+        return FRAC_2_SQRT_PI * (-x * x).exp() * sum;
+    }
+    if size > 6.0 {
+        return 1.0_f64.copysign(x);
+    }
+    // NaN goes through.
+    let fraction = (1..120).rev().fold(size, |rest, step| size + f64::from(step) / 2.0 / rest);
+    (1.0 - (-size * size).exp() / (PI.sqrt() * fraction)).copysign(x)
 }
 
 fn is_wide(inputs: &[Option<&TypedFact>]) -> bool {
@@ -266,5 +298,24 @@ mod tests {
         let answer =
             sample.output("y").model().session().run(&[&Tensor::f32(&[2], vec![3.0, -2.0])]).unwrap();
         assert_eq!(answer, [Tensor::f32(&[2], vec![1.5, -1.0])]);
+    }
+
+    #[test]
+    fn the_error_function_of_f64_has_its_digits() {
+        // Python, math.erf.
+        for (x, right) in [
+            (0.0, 0.0),
+            (1e-300, 1.128_379_167_095_512_6e-300),
+            (0.5, 0.520_499_877_813_046_5),
+            (-1.999, -0.995_301_556_651_370_5),
+            (2.0, 0.995_322_265_018_952_7),
+            (3.3, 0.999_996_942_290_203_5),
+            (-7.0, -1.0),
+            (f64::INFINITY, 1.0),
+        ] {
+            let answer = super::error_function(x);
+            assert!((answer - right).abs() <= 2e-15 * right.abs(), "{x}: {answer}, not {right}");
+        }
+        assert!(super::error_function(f64::NAN).is_nan());
     }
 }

@@ -96,6 +96,12 @@ def models():
                [node("Gemm", ["x", "w", "b"], ["l"]), node("Gemm", ["l", "v", "c"], ["m"], transB=1, alpha=0.5, beta=2.0), node("Gemm", ["x", "u"], ["y"], transA=1)],
                [constant("w", some(6, 5)), constant("b", some(5)), constant("v", some(4, 5)), constant("c", some(3, 1)), constant("u", some(3, 2))],
                {"x": some(3, 6)}, {"l": kind, "m": kind, "y": kind}, 5e-3 if dtype == np.float16 else 1e-12)
+    # A GRU of f16, with and without a state to begin with; each of its sums is a rounding more.
+    gates = [constant("w", half(2, 12, 3)), constant("r", half(2, 12, 4)), constant("b", half(2, 24))]
+    for name, reset in (("f16-gru", 0), ("f16-gru-linear", 1)):
+        more = {"hidden_size": 4, "direction": "bidirectional", "linear_before_reset": reset}
+        yield (name, [node("GRU", ["x", "w", "r", "b", "", "h"], ["y", "last"], **more), node("GRU", ["x", "w", "r"], ["z", "least"], **more)],
+               gates, {"x": half(5, 2, 3), "h": half(2, 2, 4)}, {"y": T.FLOAT16, "last": T.FLOAT16, "z": T.FLOAT16}, 1e-2)
     yield ("u8-picture",
            [node("Cast", ["x"], ["f"], to=T.FLOAT), node("Mul", ["f", "s"], ["n"]), node("Conv", ["n", "k"], ["a"]),
             node("QuantizeLinear", ["a", "qs", "qz"], ["y"])],
