@@ -252,11 +252,11 @@ impl InferenceOp for Watched {
             Ok((Some(fact.rank()), fact.konst.clone()))
         };
         self.fitting.check(&self.at, &node.inputs.iter().map(seen).collect::<TractResult<Vec<_>>>()?)?;
-        caught::at(&self.at, || self.operator.to_typed(source, node, target, mapping)).or_else(|error| {
+        caught::at(&self.at, || self.operator.to_typed(source, node, target, mapping)).map_err(|error| {
             let inputs: Vec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
             match unknown::remedy(&self.kind, target, &inputs) {
-                Some(remedy) => Err(error.context(format!("{}: {remedy}", self.at))),
-                None => Err(error),
+                Some(remedy) => error.context(format!("{}: {remedy}", self.at)),
+                None => error,
             }
         })
     }

@@ -46,9 +46,7 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         let node = model.node(id);
         if is_one_number(model, id, reshapes)? {
             fence::behind(model, id)?;
-        } else if strides_over_an_axis(model, id) {
-            fence::before(model, id, 0)?;
-        } else if node.op_is::<StridedSlice>() && has_steps(model, id)? {
+        } else if strides_over_an_axis(model, id) || (node.op_is::<StridedSlice>() && has_steps(model, id)?) {
             fence::before(model, id, 0)?;
         } else if (steps && node.op_is::<Softmax>()) || (sums && spreads(node)) {
             fence::behind(model, id)?;
