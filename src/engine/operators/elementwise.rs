@@ -336,10 +336,16 @@ impl Literal for Mean {
         let all: Vec<&Tensor> = (0..).map_while(|at| inputs.get(at)).collect();
         let shape = all.iter().try_fold(vec![], |shape, tensor| broadcast(&shape, tensor.shape()))?;
         let mut sums = vec![0.0; shape.iter().product()];
+        // Added up in f32 as ever: a sum that is too large for it is infinite, and so is its mean.
+        let is_double = first.datum_type() == DatumType::F64;
+        let added = |sum: f64, value: f64| {
+            let sum = sum + value;
+            if is_double { sum } else { f64::from(sum as f32) }
+        };
         for tensor in &all {
             let values = floats(tensor)?;
             let places = coordinates(&shape).map(|at| broadcast_at(tensor.shape(), &at));
-            sums.iter_mut().zip(places).for_each(|(sum, place)| *sum += values[place]);
+            sums.iter_mut().zip(places).for_each(|(sum, place)| *sum = added(*sum, values[place]));
         }
         sums.iter_mut().for_each(|sum| *sum /= all.len() as f64);
         Ok(vec![from_floats(first.datum_type(), &shape, &sums)?])
@@ -404,6 +410,15 @@ mod tests {
         let sample = sample.node("Mean", &["x", "w"], &["y"], &[]).output("y");
         let answer = sample.model().session().run(&[&Tensor::f32(&[2], vec![0.0, 2.0])]).unwrap();
         assert_eq!(answer, [Tensor::f32(&[2, 2], vec![2.0, 3.0, 4.0, 5.0])]);
+    }
+
+    #[test]
+    fn a_mean_is_infinite_where_the_sum_is() {
+        let sample = Sample::default().input("x", DataType::F32, &[2]).weights("w", &[1, 1], &[f32::MAX]);
+        let sample = sample.node("Mean", &["x", "w"], &["y"], &[]).output("y");
+        let x = Tensor::f32(&[2], vec![f32::MAX, -f32::MAX]);
+        let answer = sample.model().session().run(&[&x]).unwrap();
+        assert_eq!(answer, [Tensor::f32(&[1, 2], vec![f32::INFINITY, 0.0])]);
     }
 
     #[test]
