@@ -99,8 +99,8 @@ fn dense(sparse: &SparseTensorProto, left: &mut usize) -> Result<TensorProto, St
     })
 }
 
-/// Bytes of an element, and those of all.
-fn bytes(tensor: &TensorProto) -> Option<(usize, Vec<u8>)> {
+/// Bytes of an element, and those of all; `None` for types whose elements are not whole bytes.
+pub(super) fn bytes(tensor: &TensorProto) -> Option<(usize, Vec<u8>)> {
     use OnnxType::{
         Bfloat16, Bool, Double, Float, Float16, Int8, Int16, Int32, Int64, Uint8, Uint16, Uint32, Uint64,
     };

@@ -11,6 +11,8 @@
 use tract_onnx::pb::tensor_proto::DataType as OnnxType;
 use tract_onnx::pb::{GraphProto, NodeProto, TensorProto};
 
+use super::dense;
+
 /// Operators whose first outputs tract counts by their names; recurrent ones it takes by their places.
 const COUNTED: &[&str] = &["Dropout", "DynamicQuantizeLinear", "MaxPool", "Split", "TopK", "Unique"];
 
@@ -41,19 +43,15 @@ fn names(node: &mut NodeProto, at: usize) {
 }
 
 fn in_bytes(tensor: &mut TensorProto) {
-    if tensor.uint64_data.is_empty() || !tensor.raw_data.is_empty() {
+    let unsigned = matches!(OnnxType::try_from(tensor.data_type), Ok(OnnxType::Uint32 | OnnxType::Uint64));
+    if !unsigned || tensor.uint64_data.is_empty() || !tensor.raw_data.is_empty() {
         return;
     }
-    let numbers = std::mem::take(&mut tensor.uint64_data);
-    tensor.raw_data = match OnnxType::try_from(tensor.data_type) {
-        // Within its type, or it is none: the low half is what protobuf's readers take.
-        Ok(OnnxType::Uint32) => numbers.iter().flat_map(|number| (*number as u32).to_le_bytes()).collect(),
-        Ok(OnnxType::Uint64) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
-        _ => {
-            tensor.uint64_data = numbers;
-            return;
-        }
-    };
+    // Of a number beyond its type the low half, which is what protobuf's readers take.
+    if let Some((_, bytes)) = dense::bytes(tensor) {
+        tensor.raw_data = bytes;
+        tensor.uint64_data.clear();
+    }
 }
 
 #[cfg(test)]

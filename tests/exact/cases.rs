@@ -191,6 +191,23 @@ fn half(bits: u16) -> f64 {
     }
 }
 
+/// Fails with everything that is answered wrongly, and where fewer than so many parts in a hundred run.
+pub(crate) fn none_is_wrong(cases: &[Case], fault: impl Fn(&Case) -> Option<Fault>, run_percent: usize) {
+    let (mut refused, mut wrong) = (Vec::new(), Vec::new());
+    for case in cases {
+        match fault(case) {
+            None => {}
+            Some(Fault::Refused(what)) => refused.push(format!("{}: {what}", case.name)),
+            Some(Fault::Wrong(what)) => wrong.push(format!("{}: {what}", case.name)),
+        }
+    }
+    println!("{} models, {} refused, {} wrong", cases.len(), refused.len(), wrong.len());
+    println!("refused:\n{}", refused.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} models differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
+    let run = cases.len() - refused.len();
+    assert!(run * 100 >= cases.len() * run_percent, "{run} of {} models run", cases.len());
+}
+
 /// Fails with every complaint.
 pub(crate) fn all_answer(cases: &[Case]) {
     let complaints: Vec<String> = cases.iter().filter_map(Case::complaint).collect();

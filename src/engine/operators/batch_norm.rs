@@ -14,6 +14,7 @@ use tract_onnx::tract_hir::tract_core::ops::cast::cast;
 
 use super::literal::Built;
 use super::single::in_single;
+use super::values::constant;
 
 #[derive(Clone, Debug)]
 struct BatchNorm {
@@ -55,8 +56,7 @@ impl Wires<'_> {
     }
 
     fn constant(&mut self, called: &str, value: f32) -> TractResult<OutletId> {
-        let value = tensor0(value).cast_to_dt(self.datum_type)?.into_owned();
-        self.model.add_const(format!("{}.{called}", self.name), value.broadcast_into_rank(self.rank)?)
+        constant(self.model, format!("{}.{called}", self.name), value, self.datum_type, self.rank)
     }
 
     /// One number for each channel, as a tensor that goes with the picture.

@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::tract_num_traits::ToBytes;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
-use super::values::{broadcast, broadcast_at, coordinates};
+use super::values::pairs;
 
 #[derive(Debug)]
 struct BitShift {
@@ -35,17 +35,17 @@ impl Literal for BitShift {
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (x, y) = (inputs.need(0)?, inputs.need(1)?);
         ensure!(x.datum_type() == y.datum_type(), "{:?} shifted by {:?}", x.datum_type(), y.datum_type());
-        let shape = broadcast(x.shape(), y.shape())?;
+        let (shape, pairs) = pairs(x.shape(), y.shape())?;
         macro_rules! shifted {
             ($($variant:ident $integer:ty),*) => {
                 match x.datum_type() {
                     $(DatumType::$variant => {
                         let (a, b) = (x.try_as_plain_ram()?, y.try_as_plain_ram()?);
                         let (a, b) = (a.as_slice::<$integer>()?, b.as_slice::<$integer>()?);
-                        let values: Vec<$integer> = coordinates(&shape)
-                            .map(|at| {
-                                let value = a[broadcast_at(x.shape(), &at)];
-                                let by = u32::try_from(b[broadcast_at(y.shape(), &at)]).unwrap_or(u32::MAX);
+                        let values: Vec<$integer> = pairs
+                            .map(|(i, j)| {
+                                let value = a[i];
+                                let by = u32::try_from(b[j]).unwrap_or(u32::MAX);
                                 let all_out = || if self.left { 0 } else { value >> (<$integer>::BITS - 1) };
                                 let moved = if self.left { value.checked_shl(by) } else { value.checked_shr(by) };
                                 moved.unwrap_or_else(|| if <$integer>::MIN == 0 { 0 } else { all_out() })

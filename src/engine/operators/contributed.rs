@@ -15,7 +15,7 @@ use tract_onnx::tract_hir::tract_ndarray::ArrayD;
 use super::literal::{Built, Inputs, Literal, wrap};
 use super::patches::Windows;
 use super::quantized::range;
-use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints};
+use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, ints, pairs};
 use super::{Builder, quantized_lstm};
 
 /// Every one of them.
@@ -89,13 +89,10 @@ impl Literal for Pair {
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (a, b) = (inputs.need(0)?, inputs.need(3)?);
         let (left, right) = (reals(inputs, 0)?, reals(inputs, 3)?);
-        let shape = broadcast(a.shape(), b.shape())?;
-        let value = |at: Vec<usize>| {
-            (self.1)(left[broadcast_at(a.shape(), &at)], right[broadcast_at(b.shape(), &at)])
-        };
+        let (shape, pairs) = pairs(a.shape(), b.shape())?;
         let values: Vec<f64> = match a.shape() == b.shape() {
             true => left.iter().zip(&right).map(|(a, b)| (self.1)(*a, *b)).collect(),
-            false => coordinates(&shape).map(value).collect(),
+            false => pairs.map(|(i, j)| (self.1)(left[i], right[j])).collect(),
         };
         quantised(inputs, 6, a, &shape, &values)
     }

@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::internal::*;
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::single;
 use super::values::{
-    around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, from_wholes, ints, wholes,
+    around, axis, broadcast, broadcast_at, coordinates, floats, from_floats, from_wholes, ints, pairs, wholes,
 };
 
 #[derive(Debug)]
@@ -80,9 +80,7 @@ impl Literal for Modulo {
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (a, b) = (inputs.need(0)?, inputs.need(1)?);
-        let shape = broadcast(a.shape(), b.shape())?;
-        let pairs =
-            || coordinates(&shape).map(|at| (broadcast_at(a.shape(), &at), broadcast_at(b.shape(), &at)));
+        let (shape, pairs) = pairs(a.shape(), b.shape())?;
         if a.datum_type().is_integer() {
             let (left, right) = (wholes(a)?, wholes(b)?);
             let rest = |(i, j): (usize, usize)| {
@@ -90,7 +88,7 @@ impl Literal for Modulo {
                 let rest = a.checked_rem(b).context("a remainder of a division by 0")?;
                 Ok(if !self.fmod && rest != 0 && (rest < 0) != (b < 0) { rest + b } else { rest })
             };
-            let values = pairs().map(rest).collect::<TractResult<Vec<_>>>()?;
+            let values = pairs.map(rest).collect::<TractResult<Vec<_>>>()?;
             return Ok(vec![from_wholes(a.datum_type(), &shape, &values)?]);
         }
         let (left, right) = (floats(a)?, floats(b)?);
@@ -99,7 +97,7 @@ impl Literal for Modulo {
             let rest = a % b;
             if !self.fmod && rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
         };
-        Ok(vec![from_floats(a.datum_type(), &shape, &pairs().map(rest).collect::<Vec<_>>())?])
+        Ok(vec![from_floats(a.datum_type(), &shape, &pairs.map(rest).collect::<Vec<_>>())?])
     }
 
     fn forms(&self, inputs: &[Option<Seen>]) -> TractResult<Option<Vec<Form>>> {

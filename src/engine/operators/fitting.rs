@@ -166,10 +166,9 @@ impl Fitting {
                 "{at}: {name} has {} numbers; a tensor of {rank} axes takes {wanted}",
                 list.len()
             );
-            let least = i64::from(*name != "pads");
             ensure!(
-                *name == "pads" || list.iter().all(|length| *length >= least),
-                "{at}: {name} is {list:?}; each must be {least} at least"
+                *name == "pads" || list.iter().all(|length| *length >= 1),
+                "{at}: {name} is {list:?}; each must be 1 at least"
             );
         }
         if self.unsqueezes

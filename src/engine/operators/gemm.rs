@@ -11,6 +11,7 @@ use tract_onnx::tract_hir::ops::math;
 use tract_onnx::tract_hir::tract_core::ops::einsum::EinSum;
 
 use super::literal::Built;
+use super::values::constant;
 
 #[derive(Clone, Debug)]
 struct Gemm {
@@ -33,8 +34,7 @@ fn times(model: &mut TypedModel, name: &str, factor: f32, outlet: OutletId) -> T
     }
     let fact = model.outlet_fact(outlet)?.clone();
     ensure!(fact.datum_type.is_float(), "{factor} times whole numbers");
-    let factor = tensor0(factor).cast_to_dt(fact.datum_type)?.into_owned();
-    let factor = model.add_const(format!("{name}.factor"), factor.broadcast_into_rank(fact.rank())?)?;
+    let factor = constant(model, format!("{name}.factor"), factor, fact.datum_type, fact.rank())?;
     Ok(model.wire_node(name, math::mul(), &[factor, outlet])?[0])
 }
 

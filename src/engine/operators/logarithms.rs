@@ -15,7 +15,7 @@ use tract_onnx::tract_hir::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
 use super::literal::Built;
 use super::single::in_single;
-use super::values::axis;
+use super::values::{axis, constant};
 
 #[derive(Clone, Debug)]
 enum Logarithm {
@@ -70,9 +70,7 @@ impl Expansion for Logarithm {
             return model.wire_node(name, Softmax::new(axes, None, SoftmaxKind::LogSoftmax), inputs);
         }
         let mut constant = |called: &str, value: f32| {
-            let value =
-                tensor0(value).cast_to_dt(fact.datum_type)?.into_owned().broadcast_into_rank(fact.rank())?;
-            model.add_const(format!("{name}.{called}"), value)
+            constant(model, format!("{name}.{called}"), value, fact.datum_type, fact.rank())
         };
         let (zero, one) = (constant("zero", 0.0)?, constant("one", 1.0)?);
         // e³ ÷ 3 is less than a rounding of e.

@@ -8,13 +8,12 @@
 use tract_onnx::model::ParsingContext;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
-use tract_onnx::tract_hir::ops::logic::wire_with_rank_broadcast;
 use tract_onnx::tract_hir::ops::math;
 use tract_onnx::tract_hir::ops::nn::{Reduce, Reducer};
 
 use super::literal::Built;
 use super::single::in_single;
-use super::values::axis;
+use super::values::{axis, constant};
 
 #[derive(Clone, Debug)]
 struct MeanVariance {
@@ -55,16 +54,14 @@ impl Expansion for MeanVariance {
         for (of, less) in [("mean", "centred"), ("rest", "difference")] {
             let mean = mean(model, of, centred)?[0];
             let less = format!("{name}.{less}");
-            centred = wire_with_rank_broadcast(less, model, math::sub(), &[centred, mean])?[0];
+            centred = model.wire_node(less, math::sub(), &[centred, mean])?[0];
         }
         let square = model.wire_node(format!("{name}.square"), math::square(), &[centred])?[0];
         let variance = mean(model, "variance", square)?;
         let deviation = model.wire_node(format!("{name}.deviation"), math::sqrt(), &variance)?[0];
-        let epsilon = tensor0(1e-9_f32).cast_to_dt(fact.datum_type)?.into_owned();
-        let epsilon = model.add_const(format!("{name}.epsilon"), epsilon)?;
-        let divisor = format!("{name}.divisor");
-        let divisor = wire_with_rank_broadcast(divisor, model, math::add(), &[deviation, epsilon])?[0];
-        wire_with_rank_broadcast(name, model, math::div(), &[centred, divisor])
+        let epsilon = constant(model, format!("{name}.epsilon"), 1e-9, fact.datum_type, fact.rank())?;
+        let divisor = model.wire_node(format!("{name}.divisor"), math::add(), &[deviation, epsilon])?[0];
+        model.wire_node(name, math::div(), &[centred, divisor])
     }
 }
 

@@ -17,7 +17,7 @@ use tract_onnx::tract_hir::ops::binary::{wire_cast, wire_rank_broadcast};
 use tract_onnx::tract_hir::ops::math;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose_between, seen};
-use super::values::{broadcast, broadcast_at, coordinates, ints};
+use super::values::{constant, ints, pairs};
 
 pub(super) fn pow(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     let floats = (expand(Power), vec![]);
@@ -86,9 +86,7 @@ impl Expansion for Power {
 fn root(name: &str, model: &mut TypedModel, base: OutletId) -> TractResult<TVec<OutletId>> {
     let fact = model.outlet_fact(base)?.clone();
     let mut constant = |called: &str, value: f32| {
-        let value =
-            tensor0(value).cast_to_dt(fact.datum_type)?.into_owned().broadcast_into_rank(fact.rank())?;
-        model.add_const(format!("{name}.{called}"), value)
+        constant(model, format!("{name}.{called}"), value, fact.datum_type, fact.rank())
     };
     let (least, most) = (constant("least", f32::NEG_INFINITY)?, constant("most", f32::INFINITY)?);
     let root = model.wire_node(format!("{name}.root"), math::sqrt(), &[base])?;
@@ -129,10 +127,9 @@ impl Literal for Whole {
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (a, b) = (inputs.need(0)?, inputs.need(1)?);
-        let shape = broadcast(a.shape(), b.shape())?;
+        let (shape, pairs) = pairs(a.shape(), b.shape())?;
         let (left, right) = (ints(a)?, ints(b)?);
-        let powers = coordinates(&shape)
-            .map(|at| power(left[broadcast_at(a.shape(), &at)], right[broadcast_at(b.shape(), &at)]));
+        let powers = pairs.map(|(i, j)| power(left[i], right[j]));
         let powers = Tensor::from_shape(&shape, &powers.collect::<Vec<_>>())?;
         Ok(vec![powers.cast_to_dt(a.datum_type())?.into_owned()])
     }

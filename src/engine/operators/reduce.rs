@@ -11,7 +11,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::single::in_single;
-use super::values::{axis, coordinates, floats, from_floats, from_wholes, ints, strides, wholes};
+use super::values::{axis, coordinates, floats, from_floats, from_wholes, ints, larger, strides, wholes};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum How {
@@ -131,11 +131,6 @@ impl Reduce {
             How::SumSquare => sum(|x| x * x),
         }
     }
-}
-
-/// NaN wins, as NumPy and onnxruntime have it.
-fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || a > b { a } else { b }
 }
 
 fn least(datum_type: DatumType) -> f64 {

@@ -14,7 +14,7 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, seen, wrap};
 use super::quantized::range;
-use super::values::{axis, broadcast, broadcast_at, coordinates};
+use super::values::{axis, pairs};
 
 /// Their names in a graph; the space is in no operator's name.
 pub(in crate::engine) const REQUANTIZED: &str = "requantized sums";
@@ -145,9 +145,8 @@ impl Literal for QuantizedSum {
         if a.shape() == b.shape() {
             return Ok(vec![self.steps.tensor(a.shape(), left.iter().zip(right).map(sum))?]);
         }
-        let shape = broadcast(a.shape(), b.shape())?;
-        let sums = coordinates(&shape)
-            .map(|at| sum((&left[broadcast_at(a.shape(), &at)], &right[broadcast_at(b.shape(), &at)])));
+        let (shape, pairs) = pairs(a.shape(), b.shape())?;
+        let sums = pairs.map(|(i, j)| sum((&left[i], &right[j])));
         Ok(vec![self.steps.tensor(&shape, sums)?])
     }
 

@@ -11,7 +11,9 @@ use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::stock;
-use super::values::{axis, coordinates, floats, from_floats, from_wholes, ints, pick, strides, wholes};
+use super::values::{
+    axis, coordinates, floats, from_floats, from_wholes, ints, larger, pick, strides, wholes,
+};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Reduction {
@@ -100,11 +102,6 @@ fn targets(data: &[usize], indices: &Tensor, updates: &[usize]) -> TractResult<V
     Ok(targets)
 }
 
-/// NaN is both.
-fn of_two(a: f64, b: f64, better: bool) -> f64 {
-    if a.is_nan() || !(better || b.is_nan()) { a } else { b }
-}
-
 impl Literal for Scatter {
     fn name(&self) -> &'static str {
         if self.axis.is_some() { "ScatterElements" } else { "ScatterND" }
@@ -147,8 +144,8 @@ impl Literal for Scatter {
                 Reduction::Replace => update,
                 Reduction::Add => old + update,
                 Reduction::Mul => old * update,
-                Reduction::Max => of_two(old, update, update > old),
-                Reduction::Min => of_two(old, update, update < old),
+                Reduction::Max => larger(update, old),
+                Reduction::Min => -larger(-update, -old),
             };
         }
         Ok(vec![from_floats(data.datum_type(), data.shape(), &values)?])

@@ -67,7 +67,7 @@ pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
 }
 
 /// Every coordinate of `shape`, in order.
-pub(super) fn coordinates(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> {
+pub(super) fn coordinates(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<> {
     let count = shape.iter().product::<usize>();
     let strides = strides(shape);
     let shape = shape.to_vec();
@@ -93,6 +93,33 @@ pub(super) fn broadcast(a: &[usize], b: &[usize]) -> TractResult<Vec<usize>> {
 pub(super) fn broadcast_at(shape: &[usize], coordinate: &[usize]) -> usize {
     let behind = &coordinate[coordinate.len() - shape.len()..];
     shape.iter().zip(behind).fold(0, |flat, (length, at)| flat * length + if *length == 1 { 0 } else { *at })
+}
+
+/// The shape of two that are broadcast to each other, and for each of its elements where the two of it stand.
+pub(super) fn pairs(
+    a: &[usize],
+    b: &[usize],
+) -> TractResult<(Vec<usize>, impl Iterator<Item = (usize, usize)>)> {
+    let shape = broadcast(a, b)?;
+    let pairs = coordinates(&shape).map(move |at| (broadcast_at(a, &at), broadcast_at(b, &at)));
+    Ok((shape, pairs))
+}
+
+/// The larger one; NaN wins, as NumPy and onnxruntime have it. Of equals `b`.
+pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || a > b { a } else { b }
+}
+
+/// A constant of a type and a rank, so that it meets a tensor that has them.
+pub(super) fn constant(
+    model: &mut TypedModel,
+    name: String,
+    value: f32,
+    datum_type: DatumType,
+    rank: usize,
+) -> TractResult<OutletId> {
+    let value = tensor0(value).cast_to_dt(datum_type)?.into_owned();
+    model.add_const(name, value.broadcast_into_rank(rank)?)
 }
 
 /// A tensor of the elements of `tensor` at flat positions `at`; `None` is the type's zero.

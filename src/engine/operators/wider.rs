@@ -12,7 +12,7 @@ use tract_onnx::tract_core::broadcast::multi_broadcast;
 use tract_onnx::tract_hir::internal::*;
 
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, choose_between, seen, wrap};
-use super::values::{around, axis, broadcast, broadcast_at, coordinates, floats, from_floats};
+use super::values::{around, axis, floats, from_floats, pairs};
 use super::{single, stock};
 
 /// A function of one number and a parameter.
@@ -151,13 +151,12 @@ impl Literal for Equal {
 
     fn eval(&self, inputs: &Inputs<'_>) -> TractResult<Vec<Tensor>> {
         let (a, b) = (inputs.need(0)?, inputs.need(1)?);
-        let shape = broadcast(a.shape(), b.shape())?;
+        let (shape, pairs) = pairs(a.shape(), b.shape())?;
         let bools = |tensor: &Tensor| -> TractResult<Vec<bool>> {
             Ok(tensor.try_as_plain_ram()?.as_slice::<bool>()?.to_vec())
         };
         let (left, right) = (bools(a)?, bools(b)?);
-        let equal = coordinates(&shape)
-            .map(|at| left[broadcast_at(a.shape(), &at)] == right[broadcast_at(b.shape(), &at)]);
+        let equal = pairs.map(|(i, j)| left[i] == right[j]);
         Ok(vec![Tensor::from_shape(&shape, &equal.collect::<Vec<_>>())?])
     }
 

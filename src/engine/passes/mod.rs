@@ -16,8 +16,12 @@ mod univariate_gru;
 mod unmoved;
 mod whole_squares;
 
+use std::sync::Arc;
+
 use tract_core::internal::bail;
-use tract_core::prelude::{TractResult, TypedModel};
+use tract_core::ops::logic::IfThenElse;
+use tract_core::ops::scan::{OptScan, Scan};
+use tract_core::prelude::{TractResult, TypedModel, TypedSimplePlan};
 
 pub(super) use stateless::carries_state;
 
@@ -89,4 +93,26 @@ pub(super) fn necessary(mut model: TypedModel) -> TractResult<TypedModel> {
     equal_on_paper::apply(&mut model)?;
     quotients::apply(&mut model)?;
     Ok(model)
+}
+
+/// Does something to the graphs inside of a node: the body of a loop, optimised or not, and the branches of an `If`.
+fn within(
+    model: &mut TypedModel,
+    id: usize,
+    work: &dyn Fn(&mut TypedModel) -> TractResult<()>,
+) -> TractResult<()> {
+    let node = model.node_mut(id);
+    if let Some(scan) = node.op_as_mut::<Scan>() {
+        work(&mut scan.body)?;
+    } else if let Some(scan) = node.op_as::<OptScan>() {
+        let mut parts = (**scan).clone();
+        let mut body = parts.plan.model().clone();
+        work(&mut body)?;
+        parts.plan = TypedSimplePlan::new(body)?;
+        node.op = Box::new(OptScan::new(Arc::new(parts)));
+    } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
+        work(&mut branches.then_body)?;
+        work(&mut branches.else_body)?;
+    }
+    Ok(())
 }

@@ -9,7 +9,7 @@
 //!
 //! Goes when tract's comparisons keep NaN.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
 use tract_core::internal::*;
 use tract_core::ndarray::{ArrayD, Axis, Dimension, indices};
@@ -27,23 +27,15 @@ use tract_core::tract_data::itertools::Itertools;
 use tract_core::tract_linalg::reduce::Reduce as Kernel;
 use tract_core::tract_linalg::routines::Func;
 
-use super::{foot, shut_gates};
+use super::{foot, shut_gates, within};
 
 /// Wraps what needs it, loops and branches included.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
-        if let Some(branches) = model.node_mut(id).op_as_mut::<IfThenElse>() {
-            apply(&mut branches.then_body)?;
-            apply(&mut branches.else_body)?;
-            continue;
-        }
         let node = model.node(id);
-        if let Some(scan) = node.op_as::<OptScan>() {
-            let mut parts = (**scan).clone();
-            let mut body = parts.plan.model().clone();
-            apply(&mut body)?;
-            parts.plan = TypedSimplePlan::new(body)?;
-            model.node_mut(id).op = Box::new(OptScan::new(Arc::new(parts)));
+        // Of loops only the optimised ones: what is not optimised is another opinion, and stays as it is.
+        if node.op_is::<OptScan>() || node.op_is::<IfThenElse>() {
+            within(model, id, &apply)?;
         } else if let Some(rule) = Rule::of(&*node.op)
             && model.node_input_facts(id)?[0].datum_type.is_float()
         {
@@ -413,9 +405,6 @@ fn clamps(op: &dyn BinMiniOp) -> bool {
 
 /// Whether every float is finite, and no single further from 0 than `most`.
 fn is_below(tensor: &Tensor, most: f32) -> bool {
-    if tensor.datum_type() == DatumType::F32 && most == f32::INFINITY && sum_is_finite(tensor) {
-        return true;
-    }
     fn all<T: Datum + Copy>(tensor: &Tensor, finite: impl Fn(T) -> bool) -> bool {
         let plain = tensor.try_as_plain_ram();
         let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<T>().ok());
@@ -424,7 +413,9 @@ fn is_below(tensor: &Tensor, most: f32) -> bool {
     }
     match tensor.datum_type() {
         DatumType::F16 => all(tensor, f16::is_finite),
-        DatumType::F32 => all(tensor, |x: f32| x.abs() < most),
+        DatumType::F32 => {
+            most == f32::INFINITY && sum_is_finite(tensor) || all(tensor, |x: f32| x.abs() < most)
+        }
         DatumType::F64 => all(tensor, f64::is_finite),
         _ => true,
     }

@@ -17,10 +17,10 @@ use tract_core::ops::binary::{BinMiniOp, TypedBinOp};
 use tract_core::ops::cnn::{Conv, MaxPool, SumPool};
 use tract_core::ops::einsum::EinSum;
 use tract_core::ops::element_wise::ElementWiseOp;
-use tract_core::ops::logic::IfThenElse;
 use tract_core::ops::math::{Add, Div, Erf, Exp, Max, Min, Mul, Pow, Sqrt, Square, Sub, Tanh};
 use tract_core::ops::nn::{HardSwish, LeakyRelu, Reduce, Reducer, Sigmoid};
-use tract_core::ops::scan::Scan;
+
+use super::within;
 
 /// tract's division, which is not rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,22 +49,6 @@ pub(super) fn take_down(model: &mut TypedModel) -> TractResult<()> {
         {
             model.node_mut(id).op = Box::new(TypedBinOp(Box::new(Div), *datum_type));
         }
-    }
-    Ok(())
-}
-
-/// Does something to the graphs inside of a node.
-fn within(
-    model: &mut TypedModel,
-    id: usize,
-    work: &dyn Fn(&mut TypedModel) -> TractResult<()>,
-) -> TractResult<()> {
-    let node = model.node_mut(id);
-    if let Some(scan) = node.op_as_mut::<Scan>() {
-        work(&mut scan.body)?;
-    } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
-        work(&mut branches.then_body)?;
-        work(&mut branches.else_body)?;
     }
     Ok(())
 }

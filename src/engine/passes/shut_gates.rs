@@ -8,31 +8,20 @@
 //!
 //! A GRU has no such cell: its state never leaves −1 to 1. Goes when tract's sigmoid falls to zero.
 
-use std::sync::Arc;
-
 use tract_core::internal::*;
-use tract_core::ops::logic::IfThenElse;
 use tract_core::ops::lstm_cell::LstmEpilogue;
-use tract_core::ops::scan::{OptScan, Scan};
+
+use super::within;
 
 /// The end of tract's sigmoid.
 const END: f32 = -14.5;
 
 /// Wraps the cell of every LSTM, decluttered or optimised.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
-    for node in model.nodes_mut() {
-        if let Some(scan) = node.op_as_mut::<Scan>() {
-            apply(&mut scan.body)?;
-        } else if let Some(scan) = node.op_as::<OptScan>() {
-            let mut parts = (**scan).clone();
-            let mut body = parts.plan.model().clone();
-            apply(&mut body)?;
-            parts.plan = TypedSimplePlan::new(body)?;
-            node.op = Box::new(OptScan::new(Arc::new(parts)));
-        } else if let Some(branches) = node.op_as_mut::<IfThenElse>() {
-            apply(&mut branches.then_body)?;
-            apply(&mut branches.else_body)?;
-        } else if let Some(cell) = node.op_as::<LstmEpilogue>() {
+    for id in 0..model.nodes().len() {
+        within(model, id, &apply)?;
+        let node = model.node_mut(id);
+        if let Some(cell) = node.op_as::<LstmEpilogue>() {
             node.op = Box::new(Cell(cell.clone()));
         }
     }

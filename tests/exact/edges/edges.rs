@@ -4,7 +4,7 @@
 
 use lineside::engine::npy;
 
-use super::cases::{Case, Fault, answers, numbers, written_by};
+use super::cases::{Case, Fault, answers, none_is_wrong, numbers, written_by};
 
 /// Fewer would mean that the script lost some.
 const AT_LEAST: usize = 4000;
@@ -63,17 +63,5 @@ fn at_the_ends_of_types_operators_answer_as_onnxruntime_does() {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let cases = written_by("edges/edges.py", folder.path(), &[]);
     assert!(cases.len() >= AT_LEAST, "{} models were written", cases.len());
-    let (mut refused, mut wrong) = (Vec::new(), Vec::new());
-    for case in &cases {
-        match fault(case) {
-            None => {}
-            Some(Fault::Refused(what)) => refused.push(format!("{}: {what}", case.name)),
-            Some(Fault::Wrong(what)) => wrong.push(format!("{}: {what}", case.name)),
-        }
-    }
-    println!("{} models, {} refused, {} wrong", cases.len(), refused.len(), wrong.len());
-    println!("refused:\n{}", refused.join("\n"));
-    assert!(wrong.is_empty(), "{} of {} models differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    let run = cases.len() - refused.len();
-    assert!(run * 100 >= cases.len() * RUN_PERCENT, "{run} of {} models run", cases.len());
+    none_is_wrong(&cases, fault, RUN_PERCENT);
 }

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use super::cases::{Fault, written_by};
+use super::cases::{Case, none_is_wrong, written_by};
 
 /// Of the models that onnxruntime runs, at least so many parts in a hundred must run.
 const RUN_PERCENT: usize = 90;
@@ -12,19 +12,7 @@ const RUN_PERCENT: usize = 90;
 fn swept(seed: &str, each: &str) {
     let folder = tempfile::tempdir().expect("a folder for temporary files");
     let cases = written_by("sweep/sweep.py", folder.path(), &[Path::new(seed), Path::new(each)]);
-    let (mut refused, mut wrong) = (Vec::new(), Vec::new());
-    for case in &cases {
-        match case.fault() {
-            None => {}
-            Some(Fault::Refused(what)) => refused.push(format!("{}: {what}", case.name)),
-            Some(Fault::Wrong(what)) => wrong.push(format!("{}: {what}", case.name)),
-        }
-    }
-    println!("{} models, {} refused, {} wrong", cases.len(), refused.len(), wrong.len());
-    println!("refused:\n{}", refused.join("\n"));
-    assert!(wrong.is_empty(), "{} of {} models differ:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
-    let run = cases.len() - refused.len();
-    assert!(run * 100 >= cases.len() * RUN_PERCENT, "{run} of {} models run", cases.len());
+    none_is_wrong(&cases, Case::fault, RUN_PERCENT);
 }
 
 #[test]
