@@ -42,7 +42,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
                 (Some(by), model) => {
                     eprintln!("{} is known by {by:?}", model.as_deref().unwrap_or("the board"));
                 }
-                (None, Some(model)) => eprintln!("{model} is not among the boards; its processor is"),
+                (None, Some(model)) if found.elsewhere.is_empty() => {
+                    eprintln!("{model} is not among the boards; its processor is");
+                }
+                (None, Some(model)) => eprintln!(
+                    "{model} is {} under a system of another architecture than {}; the processor of this one is",
+                    found.elsewhere.join(" or "),
+                    std::env::consts::ARCH
+                ),
                 (None, None) => eprintln!("there is no device tree here; going by the processor"),
             }
             format!("{}\n", found.board)

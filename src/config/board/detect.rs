@@ -20,6 +20,8 @@ pub struct Detected {
     pub model: Option<String>,
     /// The name by which it was known; `None`: by the processor alone.
     pub by: Option<String>,
+    /// Boards that it is under a system of another architecture; empty where `board` is known by name.
+    pub elsewhere: Vec<String>,
 }
 
 /// Looks at the device tree in `root`, for a binary of the architecture `arch` (Rust's word).
@@ -28,19 +30,23 @@ pub struct Detected {
 /// The device tree is there and cannot be read.
 pub fn detect(root: &Path, arch: &str) -> io::Result<Detected> {
     let Some(compatible) = read(&root.join("compatible"))? else {
-        return Ok(Detected { board: generic(arch).into(), model: None, by: None });
+        return Ok(Detected { board: generic(arch).into(), model: None, by: None, elsewhere: vec![] });
     };
     let model = read(&root.join("model"))?.map(|text| text.trim_end_matches('\0').to_owned());
     let names: Vec<&str> = compatible.split('\0').filter(|name| !name.is_empty()).collect();
     let boards: Vec<Board> = Board::names().into_iter().filter_map(|name| Board::named(name).ok()).collect();
+    let mut elsewhere = vec![];
     // The first name is the most exact one.
     for name in names {
-        let mut known = boards.iter().filter(|board| board.device_tree.iter().any(|known| known == name));
-        if let Some(board) = known.find(|board| board.is_for(arch)) {
-            return Ok(Detected { board: board.name.clone(), model, by: Some(name.to_owned()) });
+        let known = boards.iter().filter(|board| board.device_tree.iter().any(|known| known == name));
+        let (here, other): (Vec<&Board>, Vec<&Board>) = known.partition(|board| board.is_for(arch));
+        if let Some(board) = here.first() {
+            let board = board.name.clone();
+            return Ok(Detected { board, model, by: Some(name.to_owned()), elsewhere: vec![] });
         }
+        elsewhere.extend(other.iter().map(|board| board.name.clone()));
     }
-    Ok(Detected { board: generic(arch).into(), model, by: None })
+    Ok(Detected { board: generic(arch).into(), model, by: None, elsewhere })
 }
 
 /// The text of a property; `None`: there is none.
@@ -97,6 +103,15 @@ mod tests {
         assert_eq!(board(pi, "aarch64"), "raspberry-pi-4");
         assert_eq!(board(pi, "arm"), "raspberry-pi-4-32bit");
         assert_eq!(board("raspberrypi,model-zero-w\0brcm,bcm2835\0", "arm"), "raspberry-pi-zero");
+    }
+
+    #[test]
+    fn a_board_of_another_architecture_is_named_and_not_taken() {
+        let found =
+            detect(tree("starfive,visionfive-2-v1.3b\0starfive,jh7110\0", "VisionFive 2\0").path(), "arm");
+        let found = found.unwrap();
+        assert_eq!((found.board.as_str(), found.by), ("generic-armv7", None));
+        assert_eq!(found.elsewhere, ["visionfive-2"]);
     }
 
     #[test]
