@@ -5,25 +5,26 @@
 //! a wait and the line nothing. Stopping takes at most [`STOP_GRACE`].
 //! Not here: TLS and passwords. It listens where the config says, and that should be a trusted network.
 
-use std::future::Future;
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use axum::Router;
-use axum::http::{Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use axum::serve::Listener;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::Sleep;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
 
 use super::{Snapshot, metrics, stats_json};
 
@@ -33,6 +34,8 @@ pub const MAX_CONNECTIONS: usize = 16;
 pub const CONNECTION_DEADLINE: Duration = Duration::from_secs(10);
 /// Answers under way may finish.
 pub const STOP_GRACE: Duration = Duration::from_secs(1);
+/// The system has no room for another connection: files, memory.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 const PAGES: &str = "/metrics, /healthz, /readyz and /stats";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -41,6 +44,7 @@ const JSON: &str = "application/json";
 /// Where a page's contents come from: called for each request, on the HTTP thread; it should not
 /// wait for anything but a short lock.
 pub type Source = Arc<dyn Fn() -> Snapshot + Send + Sync>;
+type Response = hyper::Response<Full<Bytes>>;
 
 /// A running server; dropping it stops it.
 #[derive(Debug)]
@@ -85,55 +89,91 @@ fn serve_with(address: SocketAddr, source: Source, deadline: Duration) -> io::Re
         let _inside = runtime.enter();
         TcpListener::from_std(listener)?
     };
-    let guarded = GuardedListener { tcp, permits: Arc::new(Semaphore::new(MAX_CONNECTIONS)), deadline };
     let (stop, stopped) = watch::channel(false);
     let thread = std::thread::Builder::new().name("lineside-http".into()).spawn(move || {
-        runtime.block_on(run(guarded, router(&source), stopped));
+        runtime.block_on(run(&tcp, &source, deadline, stopped));
         // Dropping the runtime ends the connections that outlived their grace.
     })?;
     Ok(Server { address, stop, thread: Some(thread) })
 }
 
-async fn run(listener: GuardedListener, router: Router, stopped: watch::Receiver<bool>) {
-    // A sender that is gone means the same as `true`: nobody wants the server any more.
-    let wait = |mut stopped: watch::Receiver<bool>| async move {
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    let serving = axum::serve(listener, router).with_graceful_shutdown(wait(stopped.clone()));
-    let overdue = async {
-        wait(stopped).await;
-        tokio::time::sleep(STOP_GRACE).await;
-    };
+/// Takes a connection only while there is a place for it; the others wait in the system's backlog.
+async fn run(
+    listener: &TcpListener,
+    source: &Source,
+    deadline: Duration,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+            (place, listener.accept().await)
+        };
+        tokio::select! {
+            () = stop(&mut stopped) => break,
+            (place, accepted) = accepted => match accepted {
+                Ok((stream, _)) => {
+                    let answered = connection(stream, Arc::clone(source), stopped.clone());
+                    tokio::spawn(async move {
+                        // Whatever it is doing by then: dropping it closes the connection.
+                        let _ = timeout(deadline, answered).await;
+                        drop(place);
+                    });
+                }
+                // A client that left while it waited costs nobody else a pause.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    ::log::warn!("HTTP cannot take a connection: {error}; trying again");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+    // Every place is free when the last answer is out.
+    let _ = timeout(STOP_GRACE, places.acquire_many(MAX_CONNECTIONS as u32)).await;
+}
+
+/// A sender that is gone means the same as `true`: nobody wants the server any more.
+async fn stop(stopped: &mut watch::Receiver<bool>) {
+    let _ = stopped.wait_for(|stopped| *stopped).await;
+}
+
+/// One request and its answer; an idle connection would only use up its deadline and a place.
+async fn connection(stream: TcpStream, source: Source, mut stopped: watch::Receiver<bool>) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let response = page(request.method(), request.uri().path(), &source);
+        async { Ok::<_, Infallible>(response) }
+    });
+    let mut served =
+        pin!(http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), answer));
+    // A client that breaks off, or speaks no HTTP, has had its answer or wants none.
     tokio::select! {
-        done = serving => if let Err(error) = done {
-            ::log::error!("HTTP ended: {error}; metrics and health are not served any more");
-        },
-        () = overdue => {}
+        _ = served.as_mut() => {}
+        () = stop(&mut stopped) => {
+            served.as_mut().graceful_shutdown();
+            let _ = served.await;
+        }
     }
 }
 
-fn router(source: &Source) -> Router {
-    let page = |make: fn(&Snapshot) -> Response| {
-        let source = Arc::clone(source);
-        get(move || async move { make(&source()) })
-    };
-    Router::new()
-        .route("/healthz", get(async || answer(StatusCode::OK, TEXT, "ok\n".into())))
-        .route(
-            "/metrics",
-            page(|now| answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(now).into())),
-        )
-        .route("/readyz", page(readiness))
-        .route("/stats", page(|now| answer(StatusCode::OK, JSON, stats_json(now))))
-        .method_not_allowed_fallback(async |method: Method| {
-            let words = format!("{method} is not answered here; only GET is\n");
-            let refused = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, words.into());
-            ([(header::ALLOW, "GET, HEAD")], refused).into_response()
-        })
-        .fallback(async |uri: Uri| {
-            let words = format!("there is no page {}; there are {PAGES}\n", uri.path());
+fn page(method: &Method, path: &str, source: &Source) -> Response {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        let words = format!("{method} is not answered here; only GET is\n");
+        let mut refused = answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, words.into());
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    match path {
+        "/healthz" => answer(StatusCode::OK, TEXT, "ok\n".into()),
+        "/metrics" => answer(StatusCode::OK, metrics::CONTENT_TYPE, metrics::render(&source()).into()),
+        "/readyz" => readiness(&source()),
+        "/stats" => answer(StatusCode::OK, JSON, stats_json(&source())),
+        _ => {
+            let words = format!("there is no page {path}; there are {PAGES}\n");
             answer(StatusCode::NOT_FOUND, TEXT, words.into())
-        })
+        }
+    }
 }
 
 fn readiness(now: &Snapshot) -> Response {
@@ -149,85 +189,13 @@ fn readiness(now: &Snapshot) -> Response {
     answer(status, JSON, body)
 }
 
-/// Each connection is answered once: an idle one would only use up its deadline and a place.
 fn answer(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::CONNECTION, "close"),
-    ];
-    (status, headers, body).into_response()
-}
-
-/// Takes a connection only while there is a place for it; the others wait in the system's backlog.
-struct GuardedListener {
-    tcp: TcpListener,
-    permits: Arc<Semaphore>,
-    deadline: Duration,
-}
-
-impl Listener for GuardedListener {
-    type Io = Guarded;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Guarded, SocketAddr) {
-        let place = Arc::clone(&self.permits).acquire_owned().await.expect("the semaphore is never closed");
-        let (stream, peer) = Listener::accept(&mut self.tcp).await;
-        let deadline = Box::pin(tokio::time::sleep(self.deadline));
-        (Guarded { stream, deadline, _place: place }, peer)
-    }
-
-    fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.tcp.local_addr()
-    }
-}
-
-/// A connection that fails once its deadline has passed, whatever it is doing.
-struct Guarded {
-    stream: TcpStream,
-    deadline: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Guarded {
-    /// `Err` after the deadline; else wakes the task when it passes.
-    fn in_time(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        match self.deadline.as_mut().poll(context) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
-        }
-    }
-}
-
-impl AsyncRead for Guarded {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        self.in_time(context)?;
-        Pin::new(&mut self.stream).poll_read(context, buffer)
-    }
-}
-
-impl AsyncWrite for Guarded {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.in_time(context)?;
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.in_time(context)?;
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
+    let mut response = Response::new(Full::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 #[cfg(test)]
