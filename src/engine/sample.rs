@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 
@@ -39,12 +40,16 @@ fn number(field: u64, value: u64) -> Vec<u8> {
     [varint(field << 3), varint(value)].concat()
 }
 
-/// An attribute of a node: a float, an int, several, or a string.
+/// An attribute of a node: a float, an int, a string, several, or a graph.
+#[derive(Clone, Copy)]
 pub(crate) enum Attribute<'a> {
     Float(&'a str, f32),
+    Floats(&'a str, &'a [f32]),
     Int(&'a str, i64),
     Ints(&'a str, &'a [i64]),
+    Graph(&'a str, &'a Sample),
     Text(&'a str, &'a str),
+    Texts(&'a str, &'a [&'a str]),
 }
 
 impl Sample {
@@ -100,6 +105,16 @@ impl Sample {
         self
     }
 
+    /// The same of `i32`.
+    pub(crate) fn small_integers(mut self, name: &str, values: &[i32]) -> Self {
+        let raw: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        let tensor =
+            [number(1, values.len() as u64), number(2, 6), field(8, name.as_bytes()), field(9, &raw)]
+                .concat();
+        self.graph.extend(field(5, &tensor));
+        self
+    }
+
     pub(crate) fn node(
         mut self,
         op: &str,
@@ -118,6 +133,10 @@ impl Sample {
                         let value = [varint(2 << 3 | 5), value.to_le_bytes().to_vec()].concat();
                         [field(1, name.as_bytes()), value, number(20, 1)].concat()
                     }
+                    Attribute::Floats(name, values) => {
+                        let raw = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+                        [field(1, name.as_bytes()), field(7, &raw), number(20, 6)].concat()
+                    }
                     Attribute::Int(name, value) => {
                         [field(1, name.as_bytes()), number(3, *value as u64), number(20, 2)].concat()
                     }
@@ -125,8 +144,15 @@ impl Sample {
                         let values = values.iter().flat_map(|value| number(8, *value as u64));
                         [field(1, name.as_bytes()), values.collect(), number(20, 7)].concat()
                     }
+                    Attribute::Graph(name, sample) => {
+                        [field(1, name.as_bytes()), field(6, &sample.graph), number(20, 5)].concat()
+                    }
                     Attribute::Text(name, value) => {
                         [field(1, name.as_bytes()), field(4, value.as_bytes()), number(20, 3)].concat()
+                    }
+                    Attribute::Texts(name, values) => {
+                        let values = values.iter().flat_map(|value| field(9, value.as_bytes()));
+                        [field(1, name.as_bytes()), values.collect(), number(20, 8)].concat()
                     }
                 },
             ));
@@ -155,6 +181,18 @@ impl Sample {
         fs::write(&path, self.bytes()).expect("a file in it");
         let parsed = Verified::read(&path).and_then(Verified::parse).expect("the sample parses");
         parsed.prepare(&self.inputs).expect("the sample runs")
+    }
+
+    /// The same through the file that a board gets.
+    pub(crate) fn saved_model(&self) -> Model {
+        let verified = |name: &str, bytes| Verified::of_bytes(name.into(), bytes, Instant::now()).parse();
+        let typed = verified("model.onnx", self.bytes()).and_then(|parsed| parsed.typed(&self.inputs));
+        let mut typed = typed.and_then(|typed| typed.decluttered()).expect("the sample can be saved");
+        typed.properties.clear();
+        let file = super::nnef::framework().write_to_tar_with_config(&typed, Vec::new(), false, true);
+        let parsed =
+            verified("model.nnef.tar", file.expect("NNEF carries the sample")).expect("the file parses");
+        parsed.prepare(&self.inputs).expect("the file runs")
     }
 
     /// Why it does not run.

@@ -2,13 +2,15 @@
 //!
 //! tract takes these for granted (0.23.9): a BatchNormalization of a vector overflows the stack, the DFT of a
 //! scalar never ends, a pool without an axis to slide along panics. Here the node is refused with what it
-//! was given and what it takes. Promise: a check refuses only what the standard refuses; what is not known yet
-//! passes.
+//! was given and what it takes. Promise: a check refuses only what the standard refuses or has no answer for (the
+//! largest of no numbers, the end of no steps); what is not known yet passes.
 //!
 //! Source: ONNX, Operators.md.
 
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
+
+use super::patches::Windows;
 
 /// How many axes the first input has at least, and at most.
 const RANKS: &[(&str, usize, usize)] = &[
@@ -98,6 +100,9 @@ pub(super) struct Fitting {
     divisors: Vec<(&'static str, i64)>,
     unsqueezes: bool,
     is_power: bool,
+    is_recurrent: bool,
+    /// A pool's windows, and whether one that lies in the padding only has a value.
+    windows: Option<(Arc<Windows>, bool)>,
 }
 
 impl Fitting {
@@ -131,6 +136,11 @@ impl Fitting {
         }
         fitting.unsqueezes = operator == "Unsqueeze";
         fitting.is_power = operator == "Pow";
+        fitting.is_recurrent = matches!(operator, "GRU" | "LSTM" | "RNN");
+        if matches!(operator, "AveragePool" | "LpPool" | "MaxPool") {
+            let zeros = operator == "LpPool" || int("count_include_pad")?.is_some_and(|yes| yes != 0);
+            fitting.windows = Some((Arc::new(Windows::of(node)?), zeros));
+        }
         Ok(fitting)
     }
 
@@ -176,6 +186,29 @@ impl Fitting {
         {
             let axes = super::values::ints(axes)?;
             axes.iter().try_for_each(|axis| within(at, *axis, rank + axes.len(), false))?;
+        }
+        Ok(())
+    }
+}
+
+impl Fitting {
+    /// Refuses lengths that do not fit, where all of an input's are known.
+    pub(super) fn check_lengths(&self, at: &str, inputs: &[Option<Vec<usize>>]) -> TractResult<()> {
+        let lengths = |slot: usize| inputs.get(slot).and_then(Option::as_ref);
+        if self.is_recurrent {
+            for (slot, name) in [(0, "X"), (1, "W"), (2, "R")] {
+                ensure!(
+                    !lengths(slot).is_some_and(|lengths| lengths.contains(&0)),
+                    "{at}: {name} has the shape {:?}; a recurrent layer takes one step of one sequence at least, with \
+                     one number and one hidden number",
+                    lengths(slot)
+                );
+            }
+        }
+        if let (Some((windows, zeros)), Some(lengths)) = (&self.windows, lengths(0)) {
+            windows
+                .check(lengths.get(2..).unwrap_or_default(), *zeros)
+                .map_err(|error| error.context(at.to_owned()))?;
         }
         Ok(())
     }
@@ -240,5 +273,35 @@ mod tests {
         assert!(told.contains("kernel_shape is [0]"), "{told}");
         let told = refusal("DepthToSpace", &[1, 4, 2, 2], &[Attribute::Int("blocksize", 0)]);
         assert!(told.contains("blocksize is 0"), "{told}");
+    }
+
+    #[test]
+    fn pools_without_a_window_or_with_one_of_padding_only_are_refused() {
+        let with = |kernel, dilations, pads, ceil| {
+            let lists = [("kernel_shape", kernel), ("dilations", dilations), ("pads", pads)];
+            let mut with = lists.map(|(name, list)| Attribute::Ints(name, list)).to_vec();
+            with.push(Attribute::Int("ceil_mode", ceil));
+            with
+        };
+        for operator in ["AveragePool", "MaxPool", "LpPool"] {
+            for ceil in [0, 1] {
+                let told = refusal(operator, &[1, 1, 2], &with(&[4], &[2], &[1, 3], ceil));
+                assert!(told.contains("a window spans 7, the axis 6 with its padding"), "{operator}: {told}");
+            }
+        }
+        for operator in ["AveragePool", "MaxPool"] {
+            for pads in [&[2, 0], &[0, 2]] {
+                let told = refusal(operator, &[1, 1, 4], &with(&[2], &[1], pads, 0));
+                assert!(told.contains("lies in the padding only"), "{operator}: {told}");
+            }
+            // One place of each window lies inside, until the axis is shorter than a step.
+            let told = refusal(operator, &[1, 1, 3], &with(&[2], &[3], &[3, 3], 0));
+            assert!(told.contains("it runs"), "{operator}: {told}");
+            let told = refusal(operator, &[1, 1, 1], &with(&[2], &[3], &[1, 2], 0));
+            assert!(told.contains("lies in the padding only"), "{operator}: {told}");
+        }
+        let mut zeros = with(&[2], &[1], &[2, 2], 0);
+        zeros.push(Attribute::Int("count_include_pad", 1));
+        assert!(refusal("AveragePool", &[1, 1, 4], &zeros).contains("it runs"));
     }
 }

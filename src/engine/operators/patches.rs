@@ -12,6 +12,7 @@ use tract_onnx::tract_hir::tract_ndarray::{ArrayD, IxDyn};
 use super::literal::{Built, Form, Inputs, Literal, Seen, choose, seen, wrap};
 use super::stock;
 use super::values::{array, coordinates, floats, from_array, from_floats, ints};
+use crate::engine::untrusted::graph::MAX_ELEMENTS;
 
 /// Where a kernel comes to lie.
 #[derive(Debug)]
@@ -119,9 +120,37 @@ impl Windows {
         self.kernel.iter().product()
     }
 
+    /// Refuses lengths along which no window fits, and windows that hold nothing where that has no value.
+    pub(super) fn check(&self, lengths: &[usize], nothing_has_a_value: bool) -> TractResult<()> {
+        for (i, length) in lengths.iter().enumerate().take(self.kernel.len()) {
+            let (count, front) = self.axis(i, *length)?;
+            // More are refused as a tensor, and would take long here.
+            if count as u64 > MAX_ELEMENTS {
+                continue;
+            }
+            let (stride, dilation) = (self.strides[i], self.dilations[i]);
+            // Of a window that begins inside, the first place is.
+            let holds = |window: usize| match front.checked_sub(window * stride) {
+                Some(before) => {
+                    let tap = before.div_ceil(dilation);
+                    tap < self.kernel[i] && tap * dilation - before < *length
+                }
+                None => window * stride - front < *length,
+            };
+            let mut outer = (0..count.min(front.div_ceil(stride))).chain([count - 1]);
+            ensure!(
+                nothing_has_a_value || outer.all(holds),
+                "a window along axis {} lies in the padding only, which has no value: take pads below the kernel's {}",
+                i + 2,
+                self.kernel[i]
+            );
+        }
+        Ok(())
+    }
+
     /// Number of outputs and pad in front along one axis.
     fn axis(&self, i: usize, length: usize) -> TractResult<(usize, usize)> {
-        let span = (self.kernel[i] - 1) * self.dilations[i] + 1;
+        let span = (self.kernel[i] - 1).saturating_mul(self.dilations[i]).saturating_add(1);
         let stride = self.strides[i];
         Ok(match &self.pads {
             Pads::Same { lower } => {
@@ -131,8 +160,15 @@ impl Windows {
             }
             Pads::Explicit(pads) => {
                 let (front, back) = (pads[i], pads[i + self.kernel.len()]);
-                let room =
-                    (length + front + back).checked_sub(span).context("a kernel larger than its input")?;
+                let padded = length.saturating_add(front).saturating_add(back);
+                // Rounded up, a window may lie a part of a stride beyond.
+                let fits = padded >= span || self.ceil && span - padded < stride;
+                ensure!(
+                    fits,
+                    "a window spans {span}, the axis {padded} with its padding, so that none fits: take a smaller \
+                     kernel or more pads"
+                );
+                let room = padded.saturating_sub(span);
                 let mut count = if self.ceil { room.div_ceil(stride) } else { room / stride } + 1;
                 // A patch that would begin in the padding behind is none.
                 if self.ceil && (count - 1) * stride >= length + front {

@@ -51,6 +51,9 @@ pub(super) fn gru(context: &ParsingContext<'_>, node: &NodeProto) -> Built {
     recurrent(context, node, "GRU", Kind::Gru { linear_before_reset }, &["Sigmoid", "Tanh"])
 }
 
+const ALPHA: &str = "activation_alpha";
+const BETA: &str = "activation_beta";
+
 /// The usual activations of an LSTM.
 pub(super) const LSTM: &[&str] = &["Sigmoid", "Tanh", "Tanh"];
 
@@ -78,8 +81,8 @@ pub(super) fn parsed(
     let named = named.unwrap_or_else(|| usual.clone());
     ensure!(named.len() == usual.len(), "{} activations where there are {}", named.len(), usual.len());
     let as_usual = named.iter().zip(&usual).all(|(name, usual)| name.eq_ignore_ascii_case(usual));
-    let alphas = node.get_attr_opt_vec::<f32>("activation_alpha")?.unwrap_or_default();
-    let betas = node.get_attr_opt_vec::<f32>("activation_beta")?.unwrap_or_default();
+    let alphas = node.get_attr_opt_vec::<f32>(ALPHA)?.unwrap_or_default();
+    let betas = node.get_attr_opt_vec::<f32>(BETA)?.unwrap_or_default();
     // Each function that has a parameter takes the next one of the list.
     let (mut alphas, mut betas) = (alphas.into_iter(), betas.into_iter());
     let activations = named
@@ -137,16 +140,23 @@ impl Activation {
     ) -> TractResult<Self> {
         let mut alpha = |default: f64| alpha().map_or(default, f64::from);
         let mut beta = |default: f64| beta().map_or(default, f64::from);
+        // The operators Affine and ScaledTanh are gone, and had none; of ThresholdedRelu it is 1, and 0 in onnxruntime.
+        let given = |value: f64, list: &str| match value.is_nan() {
+            true => bail!(
+                "activation {name:?} without a number for it in {list}: the standard and onnxruntime do not agree on a default; write it"
+            ),
+            false => Ok(value),
+        };
         Ok(match name.to_lowercase().as_str() {
             "relu" => Self::Relu,
             "tanh" => Self::Tanh,
             "sigmoid" => Self::Sigmoid,
             "softsign" => Self::Softsign,
             "softplus" => Self::Softplus,
-            "affine" => Self::Affine(alpha(1.0), beta(0.0)),
+            "affine" => Self::Affine(given(alpha(f64::NAN), ALPHA)?, given(beta(f64::NAN), BETA)?),
             "leakyrelu" => Self::LeakyRelu(alpha(0.01)),
-            "thresholdedrelu" => Self::ThresholdedRelu(alpha(1.0)),
-            "scaledtanh" => Self::ScaledTanh(alpha(1.0), beta(1.0)),
+            "thresholdedrelu" => Self::ThresholdedRelu(given(alpha(f64::NAN), ALPHA)?),
+            "scaledtanh" => Self::ScaledTanh(given(alpha(f64::NAN), ALPHA)?, given(beta(f64::NAN), BETA)?),
             "hardsigmoid" => Self::HardSigmoid(alpha(0.2), beta(0.5)),
             "elu" => Self::Elu(alpha(1.0)),
             _ => bail!("activation {name:?}"),
@@ -315,6 +325,11 @@ impl Recurrent {
         let mut h = initial(5)?;
         let mut c = if is_lstm { initial(6)? } else { Array3::zeros((directions, batch, hidden)) };
         let mut y = Array4::<f64>::zeros((times, directions, batch, hidden));
+        // A sequence of no steps ends in zeros whatever it begins with: the standard is silent, onnxruntime does so.
+        for (sequence, _) in lengths.iter().enumerate().filter(|(_, length)| **length == 0) {
+            h.slice_mut(s![.., sequence, ..]).fill(0.0);
+            c.slice_mut(s![.., sequence, ..]).fill(0.0);
+        }
         let functions = self.activations.len() / directions;
         for (direction, order) in self.directions.iter().enumerate() {
             let of = |matrix: &Option<Array2<f64>>| {
@@ -411,6 +426,52 @@ mod tests {
                 assert_eq!(pair[0].shape, pair[1].shape, "{operator}");
                 assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-5), "{operator}: {answer:?}");
             }
+        }
+    }
+
+    fn layer(shape: &[i64], with: &[Attribute<'_>]) -> Sample {
+        let sample = Sample::default().input("x", DataType::F32, shape);
+        let sample = sample.weights("w", &[1, 1, 1], &[1.0]).weights("r", &[1, 1, 1], &[0.5]);
+        let sample = sample.small_integers("lengths", &[0, 2]).weights("before", &[1, 2, 1], &[7.0, 7.0]);
+        sample
+            .node("RNN", &["x", "w", "r", "", "lengths", "before"], &["y", "h"], with)
+            .output("y")
+            .output("h")
+    }
+
+    #[test]
+    fn an_activation_without_a_default_needs_its_numbers() {
+        fn with<'n>(names: &'n [&'n str]) -> [Attribute<'n>; 2] {
+            [Attribute::Texts("activations", names), Attribute::Int("hidden_size", 1)]
+        }
+        for name in ["Affine", "ThresholdedRelu", "ScaledTanh"] {
+            let told = layer(&[2, 2, 1], &with(&[name])).refusal();
+            let lacks = format!("activation {name:?} without a number for it in activation_alpha");
+            assert!(told.contains(&lacks), "{told}");
+        }
+        for name in ["LeakyRelu", "HardSigmoid", "Elu"] {
+            layer(&[2, 2, 1], &with(&[name])).model();
+        }
+        let [activations, size] = with(&["Affine"]);
+        let numbers = [activations, size, Attribute::Floats("activation_alpha", &[2.0])];
+        let told = layer(&[2, 2, 1], &numbers).refusal();
+        assert!(told.contains("in activation_beta"), "{told}");
+    }
+
+    #[test]
+    fn a_sequence_of_no_steps_ends_in_zeros_and_no_sequence_is_none() {
+        let with = [Attribute::Int("hidden_size", 1)];
+        let x = Tensor::f32(&[2, 2, 1], vec![1.0, 1.0, 1.0, 1.0]);
+        let answer = layer(&[2, 2, 1], &with).model().session().run(&[&x]).unwrap();
+        let last = (1.0_f32 + 0.5 * 4.5_f32.tanh()).tanh();
+        let h = answer[1].as_f32().unwrap();
+        assert!(h[0] == 0.0 && (h[1] - last).abs() < 1e-6, "{h:?}");
+        for shape in [[0, 2, 1], [2, 0, 1]] {
+            let told = layer(&shape, &with).refusal();
+            assert!(
+                told.contains("(RNN): X has the shape") && told.contains("one step of one sequence"),
+                "{told}"
+            );
         }
     }
 }

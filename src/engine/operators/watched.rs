@@ -196,6 +196,8 @@ impl InferenceOp for Watched {
             )
         };
         self.fitting.check(&at, &inputs.iter().map(seen).collect::<Vec<_>>())?;
+        let known = |fact: &&InferenceFact| lengths(&fact.shape);
+        self.fitting.check_lengths(&at, &inputs.iter().map(known).collect::<Vec<_>>())?;
         caught::at(&at, || {
             let facts = self.operator.infer_facts(inputs.clone(), outputs.clone(), observed.clone());
             let facts = facts.context("Infering facts")?;
@@ -252,6 +254,11 @@ impl InferenceOp for Watched {
             Ok((Some(fact.rank()), fact.konst.clone()))
         };
         self.fitting.check(&self.at, &node.inputs.iter().map(seen).collect::<TractResult<Vec<_>>>()?)?;
+        let known = |input: &OutletId| -> TractResult<_> {
+            Ok(target.outlet_fact(mapping[input])?.shape.as_concrete().map(<[usize]>::to_vec))
+        };
+        self.fitting
+            .check_lengths(&self.at, &node.inputs.iter().map(known).collect::<TractResult<Vec<_>>>()?)?;
         caught::at(&self.at, || self.operator.to_typed(source, node, target, mapping)).map_err(|error| {
             let inputs: Vec<OutletId> = node.inputs.iter().map(|input| mapping[input]).collect();
             match unknown::remedy(&self.kind, target, &inputs) {

@@ -16,14 +16,21 @@ pub(super) fn find(operator: &str) -> Option<Operator> {
 
 /// An activation with its parameters, by the name that the standard gives it.
 fn activation(name: &str, alpha: Option<f64>, beta: Option<f64>) -> Result<Box<dyn Fn(f64) -> f64>, String> {
+    let no_default = || format!("activation {name:?} has no default");
     Ok(match name.to_lowercase().as_str() {
         "sigmoid" => Box::new(sigmoid),
         "tanh" => Box::new(f64::tanh),
         "relu" => Box::new(relu),
-        "affine" => Box::new(move |x| alpha.unwrap_or(1.0) * x + beta.unwrap_or(0.0)),
+        "affine" => {
+            let (alpha, beta) = (alpha.ok_or_else(no_default)?, beta.ok_or_else(no_default)?);
+            Box::new(move |x| alpha * x + beta)
+        }
         "leakyrelu" => Box::new(move |x| if x < 0.0 { alpha.unwrap_or(0.01) * x } else { x }),
         "thresholdedrelu" => Box::new(move |x| if x > alpha.unwrap_or(1.0) { x } else { 0.0 }),
-        "scaledtanh" => Box::new(move |x| alpha.unwrap_or(1.0) * (beta.unwrap_or(1.0) * x).tanh()),
+        "scaledtanh" => {
+            let (alpha, beta) = (alpha.ok_or_else(no_default)?, beta.ok_or_else(no_default)?);
+            Box::new(move |x| alpha * (beta * x).tanh())
+        }
         "hardsigmoid" => Box::new(move |x| (alpha.unwrap_or(0.2) * x + beta.unwrap_or(0.5)).clamp(0.0, 1.0)),
         "elu" => Box::new(move |x| if x < 0.0 { alpha.unwrap_or(1.0) * x.exp_m1() } else { x }),
         "softsign" => Box::new(|x| x / (1.0 + x.abs())),
@@ -148,6 +155,9 @@ impl<'a> Layer<'a> {
                     .map(|position| self.initial(*position, direction, n))
                     .collect::<Result<_, _>>()?;
                 let length = self.lengths[n].min(time);
+                if length == 0 {
+                    state.iter_mut().for_each(|state| state.fill(0.0));
+                }
                 for step_index in 0..length {
                     let t = if self.backwards(direction) { length - 1 - step_index } else { step_index };
                     step(direction, self.sample(t, n), &mut state)?;
