@@ -1,8 +1,8 @@
 //! What takes several steps in f16 takes them in f32, and is rounded once.
 //!
 //! tract adds up in the type of the elements (0.23.9): a mean of 1000 numbers of 100 is infinite in f16,
-//! and one of 5000 ones is 2048 of them; of exp(x) − 1 near 0 no digit is left, and BatchNormalization loses as many as its
-//! mean has. onnxruntime and the training frameworks compute in f32. So these operators read f32 here,
+//! and one of 5000 ones is 2048 of them; of exp(x) − 1 near 0 no digit is left, BatchNormalization loses as many as its
+//! mean has, and Sigmoid ends at 5e-7 instead of 0. onnxruntime and the training frameworks compute in f32. So these operators read f32 here,
 //! whatever the graph's type: half becomes single in front, single half behind.
 
 use std::collections::HashMap;
@@ -146,4 +146,46 @@ impl InferenceOp for Single {
     }
 
     as_op!();
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::base::{Data, DataType, Tensor};
+    use crate::engine::sample::{Attribute, Sample};
+
+    /// What an operator makes of halves; they are singles outside of the graph.
+    fn of_halves(operator: &str, with: &[Attribute<'_>], x: &[f32]) -> Vec<f32> {
+        let sample = Sample::default().input("x", DataType::F32, &[1, x.len() as i64]);
+        let sample = sample.node("Cast", &["x"], &["h"], &[Attribute::Int("to", 10)]);
+        let sample = sample.node(operator, &["h"], &["o"], with);
+        let sample = sample.node("Cast", &["o"], &["y"], &[Attribute::Int("to", 1)]).output("y");
+        let answer = sample.model().session().run(&[&Tensor::f32(&[1, x.len()], x.to_vec())]).unwrap();
+        let Data::F32(values) = &answer[0].data else { panic!("{answer:?}") };
+        values.clone()
+    }
+
+    #[test]
+    fn a_function_of_halves_is_rounded_once() {
+        // Beside 1, an f16 has steps of 2^-11 below; near 0 of 2^-24.
+        let near = |ours: f32, right: f64| {
+            (f64::from(ours) - right).abs() <= (right.abs() * 2_f64.powi(-11)).max(2_f64.powi(-25))
+        };
+        let x = [-20.0, -17.0, -15.0, -12.0, -7.0, -2.5, -0.3, 0.7, 2.9, 5.0];
+        let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let functions: [(&str, &dyn Fn(f64) -> f64); 3] = [
+            ("Sigmoid", &sigmoid),
+            ("Softsign", &|x| x / (1.0 + x.abs())),
+            ("HardSigmoid", &|x| (f64::from(0.2_f32) * x + 0.5).clamp(0.0, 1.0)),
+        ];
+        let halves = of_halves("Identity", &[], &x);
+        for (name, of) in functions {
+            for (ours, x) in of_halves(name, &[], &x).into_iter().zip(&halves) {
+                assert!(near(ours, of(f64::from(*x))), "{name} of {x}: {ours}");
+            }
+        }
+        let sum: f64 = halves.iter().map(|x| f64::from(*x).exp()).sum();
+        for (ours, x) in of_halves("Softmax", &[], &x).into_iter().zip(&halves) {
+            assert!(near(ours, f64::from(*x).exp() / sum), "Softmax: {ours} of {x}");
+        }
+    }
 }

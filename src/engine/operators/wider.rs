@@ -46,8 +46,8 @@ pub(super) fn function(context: &ParsingContext<'_>, node: &NodeProto) -> Built 
         "Asinh" | "Acosh" => choose(context, node, function, is_wide),
         // tract's is SiLU, whatever alpha says.
         "Swish" if alpha != 1.0 => wrap(context, node, function),
-        "Gelu" => choose_between(context, node, single::stock(context, node), function, is_double),
-        _ => choose(context, node, function, is_double),
+        "Round" | "Erf" => choose(context, node, function, is_double),
+        _ => choose_between(context, node, single::stock(context, node), function, is_double),
     }
 }
 
@@ -297,6 +297,22 @@ mod tests {
         let answer =
             sample.output("y").model().session().run(&[&Tensor::f32(&[2], vec![3.0, -2.0])]).unwrap();
         assert_eq!(answer, [Tensor::f32(&[2], vec![1.5, -1.0])]);
+    }
+
+    #[test]
+    fn gelu_of_f64_has_its_digits() {
+        // Python: x · erfc(−x ÷ √2) ÷ 2, and with math.tanh.
+        let exact = [-0.015_524_163_314_440_348, 0.841_344_746_068_542_9, 6.999_999_999_991_041];
+        let fast = [-0.015_084_266_089_998_577, 0.841_191_990_608_276_8, 6.999_999_999_999_997];
+        for (approximate, right) in [("none", exact), ("tanh", fast)] {
+            let with = [Attribute::Text("approximate", approximate)];
+            let sample = Sample::default().input("x", DataType::F32, &[3]).output("y");
+            let sample = sample.node("Cast", &["x"], &["d"], &[Attribute::Int("to", 11)]);
+            let model = sample.node("Gelu", &["d"], &["y"], &with).model();
+            let answer = model.session().run(&[&Tensor::f32(&[3], vec![-2.5, 1.0, 7.0])]).unwrap();
+            let Data::F64(ours) = &answer[0].data else { panic!("{answer:?}") };
+            assert!(ours.iter().zip(right).all(|(a, b)| (a - b).abs() < 1e-14), "{approximate}: {ours:?}");
+        }
     }
 
     #[test]
