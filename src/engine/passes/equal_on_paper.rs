@@ -17,12 +17,13 @@ use tract_core::ops::binary::TypedBinOp;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::math::{Add, Div, Mul, Pow, Sqrt, Square, Sub};
 
-use super::fence;
 use super::quotients::squares_in;
+use super::{fence, within};
 
-/// Fences every such operator of the outer graph.
+/// Fences every such operator, those of loops and branches too.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
+        within(model, id, &apply)?;
         if is_root_of_square(model, id)? {
             fence::behind(model, id)?;
         } else if let Some(slot) = constant_to_hide(model, id)? {
@@ -102,7 +103,7 @@ fn is_nearly_a_mean(model: &TypedModel, node: &TypedNode, slot: usize, value: f6
 #[cfg(test)]
 mod tests {
     use crate::base::{DataType, Tensor};
-    use crate::engine::sample::Sample;
+    use crate::engine::sample::{Attribute, Sample};
 
     fn of(x: &[f32], graph: impl Fn(Sample) -> Sample) -> Vec<f32> {
         let sample = Sample::default().input("x", DataType::F32, &[1, x.len() as i64]).output("y");
@@ -153,6 +154,27 @@ mod tests {
                 sample.node(divided, &["n", "k"], &["y"], &[])
             });
             assert!((answer[0] / (sum / 4096.0) - 1.0).abs() < 1e-5, "{answer:?}");
+        }
+    }
+
+    fn by_zero(sample: Sample, x: &str, y: &str) -> Sample {
+        sample.weights("zero", &[], &[0.0]).node("Mul", &["zero", x], &[y], &[]).output(y)
+    }
+
+    #[test]
+    fn in_a_loop_as_in_a_graph_through_a_file_too() {
+        // What it carries on keeps it a loop.
+        let body = Sample::default().input("h", DataType::F32, &[1]).input("e", DataType::F32, &[1]);
+        let body = body.node("Add", &["h", "e"], &["next"], &[]).output("next");
+        let body = by_zero(body, "e", "l");
+        let each = [Attribute::Graph("body", &body), Attribute::Int("num_scan_inputs", 1)];
+        let sample = Sample::default().input("x", DataType::F32, &[3, 1]).weights("begin", &[1], &[1.0]);
+        let sample = sample.node("Scan", &["begin", "x"], &["last", "y"], &each).output("y").output("last");
+        for model in [sample.model(), sample.saved_model()] {
+            let x = Tensor::f32(&[3, 1], vec![5.0, f32::NAN, f32::INFINITY]);
+            let answer = model.session().run(&[&x]).unwrap();
+            let answer = answer[0].as_f32().unwrap();
+            assert!(answer[0] == 0.0 && answer[1].is_nan() && answer[2].is_nan(), "{answer:?}");
         }
     }
 }

@@ -11,6 +11,8 @@ use tract_core::internal::*;
 use tract_core::ops::element_wise::ElementWiseOp;
 use tract_core::ops::quant::{DequantizeLinearF32, QuantizeLinearI8, QuantizeLinearU8};
 
+use super::within;
+
 /// Gives its input on, untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Fence {
@@ -50,9 +52,10 @@ impl TypedOp for Fence {
     as_op!();
 }
 
-/// Fences every chain that would become a wrong table.
+/// Fences every chain that would become a wrong table, in loops and branches too.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
+        within(model, id, &apply)?;
         let node = model.node(id);
         if !node.op_is::<DequantizeLinearF32>() || becomes_a_right_table(model, node)? {
             continue;
@@ -110,6 +113,7 @@ pub(super) fn around(model: &mut TypedModel, id: usize) -> TractResult<()> {
 /// Takes every fence off: a file has no word for one. Whoever reads it puts them up again.
 pub(super) fn take_down(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
+        within(model, id, &take_down)?;
         let node = model.node(id);
         if !node.op_is::<Fence>() {
             continue;

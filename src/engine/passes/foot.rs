@@ -3,19 +3,31 @@
 //! tract's sigmoid is good to 1e-7 of one, and ends at 4.8e-7 (0.23.9). That is 2e-3 of the score at −10, and its logarithm is
 //! −14.6 where it should be −50: PyTorch's exporter writes `logsigmoid` so, and losses add a little to it first.
 //! Below [`FOOT`] a sigmoid is e^x ÷ (1 + e^x) here, with e^x by a polynomial (Cephes' `expf`) and without a
-//! branch, so that many are computed at once. `not_a_number` has the wrap around the operator.
+//! branch, so that many are computed at once. Whether there is one is asked of tract's kernel for the least, which is as
+//! fast in a device's build, where our own loops are compiled for size. `not_a_number` has the wrap around the operator.
+
+use std::sync::OnceLock;
 
 use tract_core::internal::*;
+use tract_core::tract_linalg::reduce::Reduce;
+use tract_core::tract_linalg::routines::Func;
+
+use super::not_a_number::sum_is_finite;
 
 /// Above it tract's is good to 2e-5 of itself.
 const FOOT: f32 = -6.0;
 
-/// Whether no element lies at the foot, or is NaN.
+/// Whether no element lies at the foot, or is NaN. An infinite one may count as either.
 pub(super) fn is_above(x: &Tensor) -> bool {
+    static LEAST: OnceLock<Option<Box<dyn Reduce<f32>>>> = OnceLock::new();
+    let least = LEAST.get_or_init(|| Func::ReduceMin.reduce_f32().ok());
     let plain = x.try_as_plain_ram();
-    let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<f32>().ok());
-    // Without an early end, so that it is computed many at a time.
-    slice.is_none_or(|slice| slice.iter().fold(true, |all, x| all & (*x >= FOOT)))
+    let Some(slice) = plain.as_ref().ok().and_then(|plain| plain.as_slice::<f32>().ok()) else { return true };
+    match least {
+        // The kernel passes over NaN; the sum does not.
+        Some(least) => sum_is_finite(slice) && least.run(slice).is_ok_and(|least| least >= FOOT),
+        None => slice.iter().fold(true, |all, x| all & (*x >= FOOT)),
+    }
 }
 
 /// Writes what lies at the foot anew; of other types nothing.
@@ -24,9 +36,16 @@ pub(super) fn apply(x: &Tensor, sigmoid: &mut Tensor) -> TractResult<()> {
         return Ok(());
     }
     let mut sigmoid = sigmoid.try_as_plain_ram_mut()?;
-    for (y, x) in sigmoid.as_slice_mut::<f32>()?.iter_mut().zip(x.try_as_plain_ram()?.as_slice::<f32>()?) {
-        let power = exponential(*x);
-        *y = if *x < FOOT { power / (1.0 + power) } else { *y };
+    let x = x.try_as_plain_ram()?;
+    // Most parts have nothing at the foot.
+    for (ys, xs) in sigmoid.as_slice_mut::<f32>()?.chunks_mut(16).zip(x.as_slice::<f32>()?.chunks(16)) {
+        if !xs.iter().fold(false, |any, x| any | (*x < FOOT)) {
+            continue;
+        }
+        for (y, x) in ys.iter_mut().zip(xs) {
+            let power = exponential(*x);
+            *y = if *x < FOOT { power / (1.0 + power) } else { *y };
+        }
     }
     Ok(())
 }
@@ -65,6 +84,23 @@ mod tests {
             // The least number that there is.
             let least = f64::from(f32::from_bits(1));
             assert!((ours - right).abs() <= (2e-7 * right).max(least), "{x}: {ours}, not {right}");
+        }
+    }
+
+    #[test]
+    fn one_at_the_foot_is_seen_wherever_it_stands() {
+        for length in [1, 63, 64, 1023, 1024, 1025, 3000] {
+            let of = |place: usize, value: f32| {
+                let mut x: Vec<f32> = (0..length).map(|i| (i % 17) as f32 - 5.5).collect();
+                x[place] = value;
+                is_above(&tensor1(&x))
+            };
+            for place in [0, length / 2, length - 1] {
+                assert!(of(place, FOOT) && of(place, 1e30), "{place} of {length}");
+                for value in [-6.001, -1e30, f32::NEG_INFINITY, f32::NAN] {
+                    assert!(!of(place, value), "{value} at {place} of {length}");
+                }
+            }
         }
     }
 

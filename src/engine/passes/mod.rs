@@ -88,11 +88,19 @@ pub(super) fn necessary(mut model: TypedModel) -> TractResult<TypedModel> {
     univariate_gru::apply(&mut model)?;
     unmoved::apply(&mut model)?;
     fence::apply(&mut model)?;
-    // Constants stand behind axes that were added and types that were changed.
-    model.prop_consts()?;
+    constants(&mut model)?;
     equal_on_paper::apply(&mut model)?;
     quotients::apply(&mut model)?;
     Ok(model)
+}
+
+/// Computes what is constant, in loops and branches too: constants stand behind axes that were added and types that
+/// were changed.
+fn constants(model: &mut TypedModel) -> TractResult<()> {
+    for id in 0..model.nodes().len() {
+        within(model, id, &constants)?;
+    }
+    model.prop_consts()
 }
 
 /// Does something to the graphs inside of a node: the body of a loop, optimised or not, and the branches of an `If`.

@@ -414,21 +414,38 @@ fn is_below(tensor: &Tensor, most: f32) -> bool {
     match tensor.datum_type() {
         DatumType::F16 => all(tensor, f16::is_finite),
         DatumType::F32 => {
-            most == f32::INFINITY && sum_is_finite(tensor) || all(tensor, |x: f32| x.abs() < most)
+            let plain = tensor.try_as_plain_ram();
+            let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<f32>().ok());
+            most == f32::INFINITY && slice.is_some_and(sum_is_finite) || all(tensor, |x: f32| x.abs() < most)
         }
         DatumType::F64 => all(tensor, f64::is_finite),
         _ => true,
     }
 }
 
-/// Whether the sum is finite: nothing that is not can become so again by adding. By tract's kernel, which is
-/// many times as fast as a loop in a build that is optimised for size.
-fn sum_is_finite(tensor: &Tensor) -> bool {
+/// Whether the sum is finite: nothing that is not can become so again by adding.
+pub(super) fn sum_is_finite(numbers: &[f32]) -> bool {
     static SUM: OnceLock<Option<Box<dyn Kernel<f32>>>> = OnceLock::new();
-    let sum = SUM.get_or_init(|| Func::ReduceSum.reduce_f32().ok());
-    let plain = tensor.try_as_plain_ram();
-    let slice = plain.as_ref().ok().and_then(|plain| plain.as_slice::<f32>().ok());
-    sum.as_ref().zip(slice).is_some_and(|(sum, slice)| sum.run(slice).is_ok_and(f32::is_finite))
+    // Elsewhere tract's kernel adds one number after the other (0.23.9): six times as slow as what follows.
+    if cfg!(target_arch = "aarch64")
+        && let Some(sum) = SUM.get_or_init(|| Func::ReduceSum.reduce_f32().ok())
+    {
+        return sum.run(numbers).is_ok_and(f32::is_finite);
+    }
+    // Eight sums, written out: a build for size makes them no loop of one, and one for speed a vector.
+    let (eights, rest) = numbers.as_chunks::<8>();
+    let mut sums = [0.0_f32; 8];
+    for [a, b, c, d, e, f, g, h] in eights {
+        sums[0] += a;
+        sums[1] += b;
+        sums[2] += c;
+        sums[3] += d;
+        sums[4] += e;
+        sums[5] += f;
+        sums[6] += g;
+        sums[7] += h;
+    }
+    sums.iter().chain(rest).sum::<f32>().is_finite()
 }
 
 fn numbers(tensor: &Tensor) -> TractResult<ArrayD<f64>> {
