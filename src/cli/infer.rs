@@ -198,6 +198,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_model_without_inputs_answers_and_takes_no_arrays() {
+        use crate::base::Tensor;
+        use crate::engine::sample::Sample;
+
+        let place = tempfile::tempdir().unwrap();
+        let model = place.path().join("model.onnx");
+        let sample = Sample::default().weights("w", &[2], &[-3.0, 4.0]);
+        std::fs::write(&model, sample.node("Relu", &["w"], &["y"], &[]).output("y").bytes()).unwrap();
+        let out = place.path().join("out");
+        let with = |npy| Args { model: model.clone(), npy, fix: vec![], out: Some(out.clone()), json: false };
+        run(with(vec![])).unwrap();
+        assert_eq!(npy::read(&out.join("y.npy")).unwrap(), Tensor::f32(&[2], vec![0.0, 4.0]));
+        let refused = run(with(vec![out.join("y.npy").display().to_string()])).unwrap_err();
+        assert!(format!("{refused:?}").contains("the graph has 0 inputs"), "{refused:?}");
+    }
+
+    #[test]
     fn outputs_whose_names_fall_together_have_a_file_each() {
         assert_eq!(file_names(&["a/b", "a_b", "A_b"]), ["a_b.npy", "a_b-1.npy", "A_b-2.npy"]);
         // The name that tells them apart may be an output's as well.

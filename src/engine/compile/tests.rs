@@ -53,6 +53,16 @@ fn a_folder_comes_out_that_loads_and_answers_and_says_that_it_is_a_draft() {
 }
 
 #[test]
+fn an_input_without_elements_is_refused_with_what_to_give() {
+    let sample = Sample::default().input("x", DataType::F32, &[-1, 3]).node("Relu", &["x"], &["y"], &[]);
+    let (_place, mut order) = ordered(&sample.output("y"));
+    order.shapes = vec![("x".to_owned(), vec![0, 3])];
+    let told = compile(&order).unwrap_err().to_string();
+    assert!(told.contains("input x") && told.contains("has no elements"), "{told}");
+    assert!(told.contains("--input x=1,…") && !order.folder.exists(), "{told}");
+}
+
+#[test]
 fn whatever_shape_an_input_has_the_folder_that_comes_out_opens() {
     for shape in
         [&[][..], &[3], &[2, 3], &[1, 5_000], &[2, 5_000], &[5_000, 2], &[8, 100, 70], &[4, 3, 30, 30]]
