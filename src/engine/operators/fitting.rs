@@ -103,6 +103,9 @@ pub(super) struct Fitting {
     is_recurrent: bool,
     /// A pool's windows, and whether one that lies in the padding only has a value.
     windows: Option<(Arc<Windows>, bool)>,
+    /// A convolution, and which of its inputs the weights are.
+    convolution: Option<(usize, NodeProto)>,
+    is_global: bool,
 }
 
 impl Fitting {
@@ -141,6 +144,12 @@ impl Fitting {
             let zeros = operator == "LpPool" || int("count_include_pad")?.is_some_and(|yes| yes != 0);
             fitting.windows = Some((Arc::new(Windows::of(node)?), zeros));
         }
+        fitting.is_global = matches!(operator, "GlobalAveragePool" | "GlobalMaxPool");
+        fitting.convolution = match operator {
+            "Conv" | "ConvInteger" => Some((1, node.clone())),
+            "QLinearConv" => Some((3, node.clone())),
+            _ => None,
+        };
         Ok(fitting)
     }
 
@@ -204,6 +213,18 @@ impl Fitting {
                     lengths(slot)
                 );
             }
+        }
+        let of_space = |slot: usize| lengths(slot).and_then(|lengths| lengths.get(2..));
+        if let Some(space) = of_space(0).filter(|_| self.is_global) {
+            ensure!(!space.contains(&0), "{at}: a picture of {space:?}; it takes one place at least");
+        }
+        if let Some((slot, node)) = &self.convolution
+            && let (Some(space), Some(kernel)) = (of_space(0), of_space(*slot))
+            && space.len() == kernel.len()
+            && !kernel.contains(&0)
+        {
+            let windows = Windows::of_kernel(node, kernel.to_vec())?;
+            windows.check(space, true).map_err(|error| error.context(at.to_owned()))?;
         }
         if let (Some((windows, zeros)), Some(lengths)) = (&self.windows, lengths(0)) {
             windows
@@ -276,6 +297,26 @@ mod tests {
     }
 
     #[test]
+    fn a_convolution_that_fits_nowhere_is_refused() {
+        let of = |length: i64, with: &[Attribute<'_>]| {
+            let sample = Sample::default().input("x", DataType::F32, &[1, 1, length]);
+            let sample = sample.weights("w", &[1, 1, 3], &[1.0, 2.0, 3.0]);
+            sample.node("Conv", &["x", "w"], &["y"], with).output("y").refusal()
+        };
+        let told = of(2, &[]);
+        assert!(told.contains("(Conv)") && told.contains("a window spans 3, the axis 2"), "{told}");
+        assert!(of(4, &[Attribute::Ints("dilations", &[2])]).contains("a window spans 5, the axis 4"));
+        for (length, with) in [
+            (3, vec![]),
+            (2, vec![Attribute::Ints("pads", &[0, 1])]),
+            (1, vec![Attribute::Text("auto_pad", "SAME_UPPER")]),
+        ] {
+            let told = of(length, &with);
+            assert!(told.contains("it runs"), "{told}");
+        }
+    }
+
+    #[test]
     fn pools_without_a_window_or_with_one_of_padding_only_are_refused() {
         let with = |kernel, dilations, pads, ceil| {
             let lists = [("kernel_shape", kernel), ("dilations", dilations), ("pads", pads)];
@@ -299,6 +340,10 @@ mod tests {
             assert!(told.contains("it runs"), "{operator}: {told}");
             let told = refusal(operator, &[1, 1, 1], &with(&[2], &[3], &[1, 2], 0));
             assert!(told.contains("lies in the padding only"), "{operator}: {told}");
+        }
+        for operator in ["GlobalAveragePool", "GlobalMaxPool"] {
+            let told = refusal(operator, &[1, 1, 0, 2], &[]);
+            assert!(told.contains("a picture of [0, 2]"), "{operator}: {told}");
         }
         let mut zeros = with(&[2], &[1], &[2, 2], 0);
         zeros.push(Attribute::Int("count_include_pad", 1));

@@ -94,7 +94,11 @@ pub(super) fn conv_transpose(context: &ParsingContext<'_>, node: &NodeProto) -> 
 
 impl Windows {
     pub(super) fn of(node: &NodeProto) -> TractResult<Self> {
-        let kernel: Vec<usize> = node.get_attr_vec("kernel_shape")?;
+        Self::of_kernel(node, node.get_attr_vec("kernel_shape")?)
+    }
+
+    /// Of a node that may leave it to its weights how long the kernel is.
+    pub(super) fn of_kernel(node: &NodeProto, kernel: Vec<usize>) -> TractResult<Self> {
         let of_axes = |name| -> TractResult<Vec<usize>> {
             Ok(node.get_attr_opt_vec(name)?.unwrap_or_else(|| vec![1; kernel.len()]))
         };
@@ -124,6 +128,7 @@ impl Windows {
     pub(super) fn check(&self, lengths: &[usize], nothing_has_a_value: bool) -> TractResult<()> {
         for (i, length) in lengths.iter().enumerate().take(self.kernel.len()) {
             let (count, front) = self.axis(i, *length)?;
+            ensure!(count > 0, "axis {} has a length of 0, which no window fits", i + 2);
             // More are refused as a tensor, and would take long here.
             if count as u64 > MAX_ELEMENTS {
                 continue;
