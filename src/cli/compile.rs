@@ -69,6 +69,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
 
 fn order(args: Args) -> Result<Order, Failure> {
     let usage = |message: String| Failure::new(Exit::Usage, message);
+    if args.model.is_dir() {
+        let path = args.model.display();
+        return Err(usage(format!(
+            "{path} is a folder; give the .onnx file itself, such as {path}/model.onnx"
+        )));
+    }
     let shapes = args.input.iter().map(|argument| {
         let wrong = || usage(format!("--input {argument}: write NAME=1,3,224,224, every length known"));
         let (name, shape) = argument.rsplit_once('=').ok_or_else(wrong)?;

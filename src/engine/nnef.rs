@@ -9,8 +9,10 @@ use std::path::Path;
 use tract_core::internal::{DimLike, TVec, bail};
 use tract_core::prelude::{Framework, TDim, TractResult, TypedFact, TypedModel};
 use tract_nnef::deser::{ModelBuilder, ResolvedInvocation, Value};
-use tract_nnef::internal::Nnef;
-use tract_nnef::ops::nnef::deser;
+use tract_nnef::internal::{
+    DatLoader, GraphNnefLoader, GraphQuantLoader, Nnef, ResourceLoader, TypedModelLoader,
+};
+use tract_nnef::ops::{self, nnef::deser};
 use tract_onnx::WithOnnx;
 
 use super::error::{EngineError, ModelError, Step};
@@ -25,8 +27,27 @@ pub(super) fn is_archive(bytes: &[u8]) -> bool {
 
 /// tract's reader and writer, with the operators of its ONNX reader.
 pub(super) fn framework() -> Nnef {
-    let mut framework: Nnef = tract_nnef::nnef().with_onnx();
-    framework.allow_extended_identifier_syntax(true);
+    let mut framework = reader();
+    framework.stdlib = tract_nnef::framework::stdlib();
+    framework
+}
+
+/// Without the text of the standard's fragments, which only the writer looks at: reading it takes longer
+/// than a small graph.
+fn reader() -> Nnef {
+    let mut framework = Nnef {
+        stdlib: vec![],
+        registries: vec![ops::tract_nnef(), ops::tract_core()],
+        resource_loaders: vec![
+            GraphNnefLoader.into_boxed(),
+            DatLoader.into_boxed(),
+            GraphQuantLoader.into_boxed(),
+            TypedModelLoader::new(false).into_boxed(),
+        ],
+        allow_extended_identifier_syntax: true,
+        extern_all_constants: false,
+    };
+    framework.enable_onnx();
     let name = "transpose".into();
     for primitive in framework.registries.iter_mut().filter_map(|known| known.primitives.get_mut(&name)) {
         primitive.to_tract = transpose;
@@ -60,7 +81,7 @@ pub(super) fn reads(writer: &str) -> bool {
 pub(super) fn decode(path: &Path, bytes: &[u8]) -> Result<TypedModel, ModelError> {
     let not_a_model = |why| ModelError::NotAModel { path: path.to_owned(), why };
     let plain = untrusted::archive::look(bytes).map_err(not_a_model)?;
-    let framework = framework();
+    let framework = reader();
     let engine = |source| ModelError::Engine { path: path.to_owned(), step: Step::Translate, source };
     caught(|| framework.model_for_read(&mut &*plain))
         .map_err(|panic| engine(EngineError::panicked(&panic)))?
