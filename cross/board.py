@@ -68,7 +68,8 @@ class Board:
         self.command = [
             *shlex.split(machine), "-smp", "2", "-m", str(memory_mb), "-display", "none", "-monitor", "none", "-no-reboot",
             "-kernel", str(ground / "vmlinuz"), "-initrd", str(archive),
-            "-append", "console=ttyAMA0 quiet panic=-1",
+            # What the kernel does not know becomes the first process's environment: lineside.service has the same.
+            "-append", "console=ttyAMA0 quiet panic=-1 MIMALLOC_ALLOW_THP=0 MIMALLOC_PURGE_DELAY=0",
             "-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=",
             "-chardev", f"socket,id=uart,path={folder}/uart,server=on,wait=off", "-device", "pci-serial,chardev=uart",
             "-serial", "stdio", *more,

@@ -15,7 +15,7 @@ from board import HOST, Board, initramfs
 from peers import MODELS, check, cobs, readings, readings_and_pictures, right, surroundings, wait_for
 
 # Bytes of resident memory beyond the models, of which the binary itself is most.
-AT_REST_MOST = 14_000_000
+AT_REST_MOST = 12_000_000
 INIT = """mkdir -p /var/lib/lineside
 /lineside check -c /lineside.toml || poweroff -f
 /lineside run -c /lineside.toml &

@@ -11,7 +11,7 @@ use crate::engine::compile::{self, CompileError, Compiled, Order};
 
 /// An ONNX file becomes a model folder: checked, saved for the device, with a card
 ///
-/// Shapes are fixed, the graph is saved in the form that is soonest ready, and the optimised engine is
+/// Shapes are fixed, the graph is saved as it is once all of it is known (NNEF), and the optimised engine is
 /// held against itself without optimisation, against the ONNX standard's own arithmetic, and against
 /// golden cases: where any two differ, nothing is written, and the first node that differs is named.
 /// A card that is there already keeps all but its graph.

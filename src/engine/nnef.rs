@@ -1,4 +1,4 @@
-//! NNEF archives (`.nnef.tgz`, `.nnef.tar`): the decluttered form of a model, quicker to load.
+//! NNEF archives (`.nnef.tgz`, `.nnef.tar`): the decluttered form of a model.
 //!
 //! tract reads these as a typed graph, so there is nothing to infer: open lengths are symbols, and
 //! giving an input a shape gives the symbols their values.

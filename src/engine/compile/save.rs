@@ -1,7 +1,7 @@
 //! In which form the graph is kept: NNEF where it can carry everything, else ONNX, saying why.
 //!
-//! NNEF is tract's decluttered graph: on a board it is ready several times sooner. What was written
-//! is read back and must answer the same before it counts as saved.
+//! NNEF is tract's decluttered graph: nothing is left to infer. What was written is read back and must
+//! answer the same before it counts as saved.
 
 use std::io::Read;
 use std::time::Instant;
