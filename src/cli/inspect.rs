@@ -140,7 +140,11 @@ pub(super) fn specs(
         match batch_of_one.concrete() {
             Some(spec) => specs.push(spec),
             None => {
-                return Err(format!("input {port} is open; give its shape, as in --input {}=1,…", port.name));
+                return Err(format!(
+                    "input {port} is open; give its shape, as in --input {}={}",
+                    port.name,
+                    port.example()
+                ));
             }
         }
     }

@@ -96,6 +96,9 @@ pub(super) fn vet(path: &Path, graph: &GraphProto) -> Result<(), ModelError> {
     if !operators.is_empty() {
         return Err(ModelError::UnknownOperators { path: path.to_owned(), operators });
     }
+    if let Some(why) = unknown_elements(graph) {
+        return Err(ModelError::Unable { path: path.to_owned(), why });
+    }
     let refusals = refusals(graph);
     if !refusals.is_empty() {
         return Err(ModelError::WouldBeWrong { path: path.to_owned(), refusals });
@@ -133,6 +136,29 @@ fn tensors(graph: &GraphProto) -> impl Iterator<Item = &TensorProto> {
         .iter()
         .chain(sparse)
         .chain(attributes.filter(move |a| held(a)).flat_map(|a| a.t.iter().chain(&a.tensors)))
+}
+
+/// Weights of a type that the engine does not carry: the first, and how many there are.
+fn unknown_elements(graph: &GraphProto) -> Option<String> {
+    let mut found: Option<(String, OnnxType)> = None;
+    let mut count = 0;
+    for_each_graph(graph, &mut |graph| {
+        for tensor in tensors(graph) {
+            // A type that is no type at all is another matter (`untrusted`).
+            let Ok(of) = OnnxType::try_from(tensor.data_type) else { continue };
+            if of != OnnxType::Undefined && data_type(tensor.data_type).is_none() {
+                count += 1;
+                found.get_or_insert_with(|| (tensor.name.clone(), of));
+            }
+        }
+    });
+    let (name, of) = found?;
+    let more = if count > 1 { format!(" (and {} more like it)", count - 1) } else { String::new() };
+    Some(format!(
+        "the tensor {name:?}{more}, whose elements are {}; export or quantise the model with weights of 8 bits, or as \
+         f16 or f32",
+        of.as_str_name().to_lowercase()
+    ))
 }
 
 /// Operators that tract and we lack, each with the first node that has it.
@@ -377,6 +403,29 @@ mod tests {
         assert!(refused(b"\x1c\0\0\0TFL3").contains("TensorFlow Lite"));
         assert!(refused(b"hello, world, this is no model").contains("no whole ONNX file"));
         assert!(refused(&[0; 64]).contains("no whole ONNX file"));
+    }
+
+    #[test]
+    fn weights_of_a_type_that_is_not_carried_are_named_with_a_way_out() {
+        let weights = |name: &str, of: OnnxType| TensorProto {
+            name: name.into(),
+            data_type: of as i32,
+            dims: vec![2],
+            ..TensorProto::default()
+        };
+        let told = |initializer: Vec<TensorProto>| {
+            vet(Path::new("m.onnx"), &GraphProto { initializer, ..GraphProto::default() })
+                .err()
+                .map(|error| error.to_string())
+        };
+        let (four, eight) = (weights("w", OnnxType::Int4), weights("f", OnnxType::Float8e4m3fn));
+        let one = told(vec![four.clone()]).unwrap();
+        assert!(one.contains("\"w\"") && one.contains("int4") && one.contains("8 bits"), "{one}");
+        assert!(!one.contains("more"), "{one}");
+        let both = told(vec![four, eight]).unwrap();
+        assert!(both.contains("\"w\" (and 1 more like it)"), "{both}");
+        let held = TensorProto { int32_data: vec![1, 2], ..weights("b", OnnxType::Int8) };
+        assert_eq!(told(vec![held]), None);
     }
 
     #[test]

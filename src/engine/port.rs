@@ -68,6 +68,18 @@ impl Port {
         }
     }
 
+    /// A shape to give, as an example: what is known, and 1 for what is open; `1,…` when not even the number of axes is known.
+    pub fn example(&self) -> String {
+        let length = |dim: &Dim| match dim {
+            Dim::Fixed(length) if *length > 0 => length.to_string(),
+            _ => "1".to_owned(),
+        };
+        match &self.dims {
+            Some(dims) => dims.iter().map(length).collect::<Vec<_>>().join(","),
+            None => "1,…".to_owned(),
+        }
+    }
+
     /// The whole shape, when every length is known.
     pub fn shape(&self) -> Option<Vec<usize>> {
         let known = |dim: &Dim| match dim {

@@ -402,15 +402,17 @@ fn specs(
         let spec = concrete.concrete().ok_or_else(|| {
             CompileError::Order(format!(
                 "input {concrete} is open; every length must be known before the graph is optimised: give it, \
-                 as in --input {}=1,…",
-                port.name
+                 as in --input {}={}",
+                port.name,
+                concrete.example()
             ))
         })?;
         if spec.shape.contains(&0) {
             return Err(CompileError::Order(format!(
                 "input {concrete} has no elements, and no frame fills it: give it lengths of 1 and more, as in \
-                 --input {}=1,…",
-                port.name
+                 --input {}={}",
+                port.name,
+                concrete.example()
             )));
         }
         specs.push(spec);

@@ -59,7 +59,15 @@ fn an_input_without_elements_is_refused_with_what_to_give() {
     order.shapes = vec![("x".to_owned(), vec![0, 3])];
     let told = compile(&order).unwrap_err().to_string();
     assert!(told.contains("input x") && told.contains("has no elements"), "{told}");
-    assert!(told.contains("--input x=1,…") && !order.folder.exists(), "{told}");
+    assert!(told.contains("--input x=1,3") && !order.folder.exists(), "{told}");
+}
+
+#[test]
+fn an_open_length_is_asked_for_with_the_lengths_that_are_known() {
+    let sample = Sample::default().input("x", DataType::F32, &[12, -1, 5]).node("Relu", &["x"], &["y"], &[]);
+    let (_place, order) = ordered(&sample.output("y"));
+    let told = compile(&order).unwrap_err().to_string();
+    assert!(told.contains("is open") && told.contains("--input x=12,1,5"), "{told}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ mod batch_norm;
 mod bits;
 mod branch;
 mod cast;
+mod centred;
 pub(super) mod contributed;
 mod einsum;
 mod elementwise;
@@ -100,7 +101,7 @@ const OURS: &[(&str, Builder)] = &[
     ("Gemm", gemm::gemm),
     ("GlobalAveragePool", single::stock),
     ("GlobalLpPool", patches::global_lp_pool),
-    ("GroupNormalization", single::stock),
+    ("GroupNormalization", centred::group),
     ("GatherND", moved::gather_nd),
     ("HammingWindow", windows::hamming),
     ("HannWindow", windows::hann),
@@ -108,7 +109,7 @@ const OURS: &[(&str, Builder)] = &[
     ("HardSigmoid", single::stock),
     ("HardSwish", wider::function),
     ("If", branch::branch),
-    ("InstanceNormalization", single::stock),
+    ("InstanceNormalization", centred::instance),
     ("IsInf", wider::is),
     ("IsNaN", wider::is),
     ("LRN", single::stock),
