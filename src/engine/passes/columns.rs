@@ -3,7 +3,8 @@
 //! For a convolution tract lays out what each position of the output sees in columns (im2col), gathered one
 //! element at a time from a padded picture that is copied one element at a time as well (0.23.9). Positions
 //! beside each other see elements beside each other, unless there are strides: here whole runs are copied,
-//! to the same places. Faster, and as fast in a build that is optimised for size.
+//! to the same places. Faster, and as fast in a build that is optimised for size. So short filters, for which tract
+//! lays out all positions at once and one element at a time, go this way as well.
 //!
 //! Which elements those are is asked of tract's operator itself (its fields are private): it lays out a picture
 //! whose elements are their own numbers. What it answers is bounds of memory as well, all of them looked at.
@@ -14,14 +15,33 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use tract_core::internal::*;
+use tract_core::knobs::KnobScope;
 use tract_core::ops::array::{Pad, PadMode};
+use tract_core::ops::cnn::conv::Conv;
 use tract_core::ops::matmul::pack::DynPackedExoticFact;
 use tract_core::tract_linalg::WeightType;
 use tract_core::tract_linalg::mmm::{EagerPackedInput, MMMInputFormat, MMMInputValue, PackedMatrixStorage};
 use tract_core::tract_linalg::pack::PackedFormat;
 
+/// Rewrites to the fastest operators, ours for the inputs of convolutions.
+pub(super) fn optimise(model: &mut TypedModel) -> TractResult<()> {
+    let is_ours = |node: &TypedNode| -> TractResult<bool> {
+        Ok(!node.op_is::<Conv>() || model.outlet_fact(node.inputs[0])?.datum_type == DatumType::F32)
+    };
+    let all_ours =
+        model.nodes().iter().map(is_ours).collect::<TractResult<Vec<_>>>()?.iter().all(|ours| *ours);
+    if all_ours {
+        // The least volume of a filter whose positions tract leaves to the kernel, panel by panel: 6 where it is not set.
+        let short = KnobScope::new([("TRACT_LAZY_IM2COL_MIN_KERNEL", "2")])?;
+        short.enter(|| model.optimize())?;
+    } else {
+        model.optimize()?;
+    }
+    apply(model)
+}
+
 /// Takes the place of tract's operators in a graph that is optimised already.
-pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
+fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
         let node = model.node(id);
         let Some(input) = node.inputs.first() else { continue };
@@ -464,7 +484,7 @@ unsafe fn at(from: *const u8, k: isize) -> f32 {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use tract_core::ops::cnn::conv::{Conv, KernelFormat};
+    use tract_core::ops::cnn::conv::KernelFormat;
     use tract_core::ops::cnn::{PaddingSpec, PoolSpec};
     use tract_core::ops::nn::DataFormat;
 
@@ -517,6 +537,8 @@ mod tests {
             let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group, q_params: None };
             let answer = model.wire_node("conv", conv, &[picture, weights, bias]).unwrap();
             model.select_output_outlets(&answer).unwrap();
+            let mut whole = model.clone().into_decluttered().unwrap();
+            optimise(&mut whole).unwrap();
             let stock = model.into_optimized().unwrap();
             let mut ours = stock.clone();
             apply(&mut ours).unwrap();
@@ -538,7 +560,9 @@ mod tests {
             let run = |model: TypedModel| {
                 model.into_runnable().unwrap().run(tvec!(numbered(&shape).into_tvalue())).unwrap().remove(0)
             };
-            prop_assert_eq!(run(ours), run(stock));
+            let right = run(stock);
+            prop_assert_eq!(run(ours), right.clone());
+            prop_assert_eq!(run(whole), right);
         }
     }
 
@@ -560,6 +584,21 @@ mod tests {
         let runs = pieces.iter().filter(|piece| matches!(piece, Piece::Run8(_) | Piece::Run4(_))).count();
         assert!(columns.places.packer.r < 4 || runs * 3 > pieces.len(), "{runs} runs of {}", pieces.len());
         assert!(model.nodes().iter().any(|node| node.op_is::<Padded>()));
+    }
+
+    #[test]
+    fn a_short_filter_over_a_series_copies_whole_runs_as_well() {
+        let pool_spec = PoolSpec::new(DataFormat::NCHW, tvec!(3), PaddingSpec::SameUpper, None, None, 4, 32);
+        let mut model = TypedModel::default();
+        let series = model.add_source("series", f32::fact([1, 4, 60])).unwrap();
+        let weights = model.add_const("weights", numbered(&[32, 4, 3])).unwrap();
+        let bias = model.add_const("bias", Tensor::zero::<f32>(&[32]).unwrap()).unwrap();
+        let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
+        let answer = model.wire_node("conv", conv, &[series, weights, bias]).unwrap();
+        model.select_output_outlets(&answer).unwrap();
+        let mut model = model.into_decluttered().unwrap();
+        optimise(&mut model).unwrap();
+        assert!(model.nodes().iter().any(|node| node.op_is::<Columns>()));
     }
 
     #[test]

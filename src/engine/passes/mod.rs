@@ -48,8 +48,7 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
     let optimised = |model| {
         let mut model = apply(model)?;
         let weights_bytes = weights_bytes(&model);
-        model.optimize()?;
-        columns::apply(&mut model)?;
+        columns::optimise(&mut model)?;
         in_place(&mut model)?;
         Ok((model, weights_bytes))
     };
