@@ -26,7 +26,9 @@ pub fn open_any(path: &Path) -> Result<Opened, ModelError> {
     if !path.join("model.toml").is_file() {
         return Err(ModelError::NotAModelFolder { path: path.to_owned() });
     }
-    let card = Card::read(path).map_err(|source| ModelError::Card { folder: path.to_owned(), source })?;
+    // A folder just compiled can be asked before its card says where each input comes from.
+    let card =
+        Card::read_for_arrays(path).map_err(|source| ModelError::Card { folder: path.to_owned(), source })?;
     Ok(Opened { graph: Parsed::of_card(&card)?, card: Some(card) })
 }
 

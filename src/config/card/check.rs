@@ -33,10 +33,20 @@ impl Card {
         Self::parse(&text, &folder)
     }
 
+    /// As [`Card::read`], for who fills the graph's inputs by hand: the card may leave some of them open.
+    pub fn read_for_arrays(folder: &Path) -> Result<Self, Complaints> {
+        let (text, folder) = open(folder)?;
+        Self::checked(&text, &folder, false)
+    }
+
     /// Checks the text of a card that lies in `folder`.
     pub fn parse(text: &str, folder: &Path) -> Result<Self, Complaints> {
+        Self::checked(text, folder, true)
+    }
+
+    fn checked(text: &str, folder: &Path, fills_all: bool) -> Result<Self, Complaints> {
         document::read::<RawCard, _>(text, &folder.join("model.toml"), None, |raw, reader| {
-            Rules { folder, reader }.card(&raw)
+            Rules { folder, reader, fills_all }.card(&raw)
         })
     }
 }
@@ -79,6 +89,8 @@ fn open(folder: &Path) -> Result<(String, PathBuf), Complaints> {
 struct Rules<'r, 'w> {
     folder: &'r Path,
     reader: &'r mut Reader<'w>,
+    /// Whether each input must be filled by a frame or a state.
+    fills_all: bool,
 }
 
 impl Rules<'_, '_> {
@@ -106,7 +118,7 @@ impl Rules<'_, '_> {
         let features = raw.features.table().and_then(|(at, features)| self.features(features, at, inputs));
         let fills = features.as_ref().map(Features::inputs);
         let states = self.states(&raw.state, inputs, fills.as_deref().unwrap_or_default());
-        if let (Some(inputs), Some(states), Some(fills)) = (inputs, &states, &fills) {
+        if let (true, Some(inputs), Some(states), Some(fills)) = (self.fills_all, inputs, &states, &fills) {
             let filled = |name: &str| fills.contains(&name) || states.iter().any(|state| state.input == name);
             // A slip in a name would be told a second time from the other side.
             let known = |name: &str| inputs.iter().any(|port| port.name == name);

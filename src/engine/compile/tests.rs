@@ -10,7 +10,7 @@ use crate::base::{Data, DataType, Tensor};
 use crate::config::Card;
 use crate::config::card::{Features, OutputKind, VerifiedBy};
 use crate::engine::sample::{self, Attribute, Sample};
-use crate::engine::{golden, npy};
+use crate::engine::{folder, golden, npy};
 
 /// The sample's file in a folder of its own, and what is ordered for it.
 fn ordered(sample: &Sample) -> (tempfile::TempDir, Order) {
@@ -50,6 +50,24 @@ fn a_folder_comes_out_that_loads_and_answers_and_says_that_it_is_a_draft() {
         compiled.opinions[..2].iter().all(|opinion| opinion.inputs + opinion.undecided >= 8),
         "{compiled:?}"
     );
+}
+
+#[test]
+fn a_folder_whose_card_leaves_an_input_open_answers_arrays_and_no_frames() {
+    let sample = Sample::default().input("x", DataType::F32, &[1, 3]).input("code", DataType::I64, &[1]);
+    let sample =
+        sample.weights("table", &[4, 3], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0, 11.0]);
+    let sample = sample.node("Gather", &["table", "code"], &["row"], &[]);
+    let (_place, order) = ordered(&sample.node("Add", &["x", "row"], &["y"], &[]).output("y"));
+    let folder = compile(&order).unwrap().folder;
+    let told = Card::read(&folder).unwrap_err().to_string();
+    assert!(told.contains(r#"the graph input "code" is filled by nothing"#), "{told}");
+    let opened = folder::open_any(&folder).unwrap();
+    let specs = opened.card.as_ref().unwrap().graph.inputs.clone();
+    let model = opened.graph.prepare(&specs).unwrap();
+    let code = Tensor { shape: vec![1], data: Data::I64(vec![2]) };
+    let answer = model.session().run(&[&Tensor::f32(&[1, 3], vec![0.5, 0.5, 0.5]), &code]).unwrap();
+    assert_eq!(answer, [Tensor::f32(&[1, 3], vec![6.5, 7.5, 8.5])]);
 }
 
 #[test]

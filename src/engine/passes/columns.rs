@@ -561,8 +561,8 @@ mod tests {
                 model.into_runnable().unwrap().run(tvec!(numbered(&shape).into_tvalue())).unwrap().remove(0)
             };
             let right = run(stock);
-            prop_assert_eq!(run(ours), right.clone());
-            prop_assert_eq!(run(whole), right);
+            prop_assert_eq!(&run(ours), &right);
+            prop_assert_eq!(&run(whole), &right);
         }
     }
 
