@@ -47,7 +47,9 @@ fn install() {
             if !CATCHING.get() {
                 return previous(info);
             }
+            // With RUST_BACKTRACE an error that was unwrapped brings all its callers along.
             let text = words(info.payload());
+            let text = text.split_once("\n\nStack backtrace:").map_or(text, |(text, _)| text);
             let place = info.location().map(|at| format!(" ({}:{})", short(at.file()), at.line()));
             let at = AT.with_borrow(|at| at.as_ref().map(|at| format!("{at}: ")));
             LAST.set(Some(format!("{}{text}{}", at.unwrap_or_default(), place.unwrap_or_default())));
@@ -74,6 +76,12 @@ fn short(file: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_unwrapped_error_comes_without_its_callers() {
+        let message = caught(|| panic!("rank 3 and axis 9\n\nStack backtrace:\n   0: main")).unwrap_err();
+        assert!(message.starts_with("rank 3 and axis 9 (") && !message.contains("main"), "{message}");
+    }
 
     #[test]
     fn a_panic_becomes_its_message_and_place() {
