@@ -35,7 +35,8 @@ if [ ! -e "$ground/done" ]; then
   apt=(-qq -o "APT::Architecture=$deb_arch" -o "APT::Architectures=$deb_arch" -o "Dir::State=$ground/apt"
     -o "Dir::State::lists=$ground/apt/lists" -o Dir::State::status=/dev/null -o "Dir::Cache=$ground/apt/cache"
     -o APT::Sandbox::User=root)
-  apt-get "${apt[@]}" update
+  # A mirror that is being brought up to date lacks one list; the packages may be in another.
+  apt-get "${apt[@]}" update || say "apt-get update failed; trying with what it found"
   image=$(apt-cache "${apt[@]}" depends "$kernel" | sed -n 's/.*Depends: \(linux-image-[0-9].*\)/\1/p' | head -n 1)
   (cd "$ground/debs" && apt-get "${apt[@]}" download "$image" busybox-static)
   for deb in "$ground"/debs/*.deb; do dpkg-deb -x "$deb" "$ground/root"; done
