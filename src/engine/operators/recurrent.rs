@@ -138,14 +138,16 @@ impl Activation {
         alpha: &mut dyn FnMut() -> Option<f32>,
         beta: &mut dyn FnMut() -> Option<f32>,
     ) -> TractResult<Self> {
-        let mut alpha = |default: f64| alpha().map_or(default, f64::from);
-        let mut beta = |default: f64| beta().map_or(default, f64::from);
+        let mut alpha = || alpha().map(f64::from);
+        let mut beta = || beta().map(f64::from);
         // The operators Affine and ScaledTanh are gone, and had none; of ThresholdedRelu it is 1, and 0 in onnxruntime.
-        let given = |value: f64, list: &str| match value.is_nan() {
-            true => bail!(
-                "activation {name:?} without a number for it in {list}: the standard and onnxruntime do not agree on a default; write it"
-            ),
-            false => Ok(value),
+        let given = |value: Option<f64>, list: &str| {
+            value.filter(|value| !value.is_nan()).with_context(|| {
+                format!(
+                    "activation {name:?} without a number for it in {list}: the standard and onnxruntime do not agree \
+                     on a default; write it"
+                )
+            })
         };
         Ok(match name.to_lowercase().as_str() {
             "relu" => Self::Relu,
@@ -153,12 +155,12 @@ impl Activation {
             "sigmoid" => Self::Sigmoid,
             "softsign" => Self::Softsign,
             "softplus" => Self::Softplus,
-            "affine" => Self::Affine(given(alpha(f64::NAN), ALPHA)?, given(beta(f64::NAN), BETA)?),
-            "leakyrelu" => Self::LeakyRelu(alpha(0.01)),
-            "thresholdedrelu" => Self::ThresholdedRelu(given(alpha(f64::NAN), ALPHA)?),
-            "scaledtanh" => Self::ScaledTanh(given(alpha(f64::NAN), ALPHA)?, given(beta(f64::NAN), BETA)?),
-            "hardsigmoid" => Self::HardSigmoid(alpha(0.2), beta(0.5)),
-            "elu" => Self::Elu(alpha(1.0)),
+            "affine" => Self::Affine(given(alpha(), ALPHA)?, given(beta(), BETA)?),
+            "leakyrelu" => Self::LeakyRelu(alpha().unwrap_or(0.01)),
+            "thresholdedrelu" => Self::ThresholdedRelu(given(alpha(), ALPHA)?),
+            "scaledtanh" => Self::ScaledTanh(given(alpha(), ALPHA)?, given(beta(), BETA)?),
+            "hardsigmoid" => Self::HardSigmoid(alpha().unwrap_or(0.2), beta().unwrap_or(0.5)),
+            "elu" => Self::Elu(alpha().unwrap_or(1.0)),
             _ => bail!("activation {name:?}"),
         })
     }
