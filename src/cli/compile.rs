@@ -1,12 +1,10 @@
 //! `lineside compile`: an ONNX file becomes a model folder for the device.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use indicatif::ProgressBar;
 use serde_json::json;
 
-use super::{Exit, Failure, infer};
+use super::{Exit, Failure, infer, live};
 use crate::config::Card;
 use crate::config::card::PortSpec;
 use crate::engine::compile::{self, CompileError, Compiled, Order};
@@ -57,12 +55,9 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let json = args.json;
     let order = order(args)?;
-    // Only where a person looks at standard error: a large network takes minutes.
-    let waiting =
-        ProgressBar::new_spinner().with_message("running the model, optimised and not, on many inputs");
-    waiting.enable_steady_tick(Duration::from_millis(100));
-    let compiled = compile::compile(&order);
-    waiting.finish_and_clear();
+    // A large network takes minutes.
+    let waiting = "running the model, optimised and not, on many inputs";
+    let compiled = live::meanwhile(waiting, || compile::compile(&order));
     let compiled = compiled.map_err(failure)?;
     // What was drafted must stand before `check`; where a graph has what a card cannot say, it says so.
     let card = Card::read(&compiled.folder);

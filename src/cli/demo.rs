@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+use super::live::Live;
 use super::{Exit, Failure, paint};
 use crate::base::Paint;
 use crate::config::LogFormat;
@@ -209,7 +209,7 @@ enum Screen {
     /// A line a second on standard error.
     Lines { last: Option<Instant> },
     /// A table that is drawn over itself on standard error.
-    Table { rows: Vec<ProgressBar>, all: MultiProgress, paint: Paint },
+    Table { live: Live, paint: Paint },
 }
 
 impl Screen {
@@ -218,11 +218,7 @@ impl Screen {
         match (json, is_terminal) {
             (true, _) => Self::None,
             (false, false) => Self::Lines { last: None },
-            (false, true) => Self::Table {
-                rows: Vec::new(),
-                all: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(15)),
-                paint: paint(true),
-            },
+            (false, true) => Self::Table { live: Live::stderr(), paint: paint(true) },
         }
     }
 
@@ -236,30 +232,13 @@ impl Screen {
                     eprintln!("{}", table::line(heading, standing));
                 }
             }
-            Self::Table { rows, all, paint } => {
-                for (at, line) in table::live(heading, standing, *paint).into_iter().enumerate() {
-                    if at == rows.len() {
-                        let style = ProgressStyle::with_template("{wide_msg}")
-                            .expect("the template is a constant, drawn by a test");
-                        rows.push(all.add(ProgressBar::new(1).with_style(style)));
-                    }
-                    rows[at].set_message(line);
-                }
-                // One that ticks draws all.
-                if let Some(row) = rows.first() {
-                    row.tick();
-                }
-            }
+            Self::Table { live, paint } => live.draw(|| table::live(heading, standing, *paint)),
         }
     }
 
     fn clear(&mut self) {
-        if let Self::Table { rows, all, .. } = self {
-            for row in rows.drain(..) {
-                row.finish_and_clear();
-            }
-            // A terminal that is gone cannot be cleared, and nobody looks at it.
-            let _ = all.clear();
+        if let Self::Table { live, .. } = self {
+            live.clear();
         }
     }
 }
@@ -267,8 +246,6 @@ impl Screen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::Micros;
-    use crate::demo::judge::Board;
     use clap::Parser;
 
     #[derive(Debug, Parser)]
@@ -301,19 +278,5 @@ mod tests {
         let args = Line::try_parse_from(["demo", "--seed", &seed]).unwrap().args;
         let failure = run(args).unwrap_err();
         assert_eq!(failure.exit, Exit::Usage);
-    }
-
-    #[test]
-    fn the_table_can_be_drawn_twice_and_cleared() {
-        let heading = Heading { seed: 1, port: 2, frames: 3 };
-        let standing = Board::default().standing(Micros(0));
-        let all = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
-        let mut screen = Screen::Table { rows: Vec::new(), all, paint: Paint::Colour };
-        screen.show(&heading, &standing);
-        screen.show(&heading, &standing);
-        if let Screen::Table { rows, .. } = &screen {
-            assert_eq!(rows.len(), table::live(&heading, &standing, Paint::Plain).len());
-        }
-        screen.clear();
     }
 }

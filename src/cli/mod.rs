@@ -14,6 +14,7 @@ pub mod infer;
 pub mod inspect;
 mod line_options;
 pub mod listen;
+mod live;
 pub mod outbox;
 pub mod replay;
 pub mod run;

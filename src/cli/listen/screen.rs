@@ -1,27 +1,23 @@
 //! Frames on standard output, rates drawn live on standard error; neither tears the other.
 
+use std::cell::RefCell;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use crate::cli::live::Live;
 
 /// Where frames and rates are shown.
 pub(super) struct Screen {
     /// On standard error, while a person looks at it.
-    bar: Option<ProgressBar>,
-    /// Frames go to a terminal as well, and must not be torn by the bar.
+    rates: RefCell<Live>,
+    /// Frames go to a terminal as well, and must not be torn by the rates.
     shares: bool,
 }
 
 impl Screen {
     /// What there is to be written to.
     pub(super) fn choose(json: bool) -> Self {
-        let shares = io::stdout().is_terminal();
-        let bar = (!json && io::stderr().is_terminal()).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr_with_hz(10));
-            let style = ProgressStyle::with_template("{wide_msg}").expect("the template is a constant");
-            bar.with_style(style)
-        });
-        Self { bar, shares }
+        let rates = if json { Live::hidden(true) } else { Live::stderr() };
+        Self { rates: RefCell::new(rates), shares: io::stdout().is_terminal() }
     }
 
     /// Writes what stands in `text`; `false`: nobody reads it any more.
@@ -30,10 +26,7 @@ impl Screen {
             let mut out = io::stdout().lock();
             out.write_all(text.as_bytes()).and_then(|()| out.flush())
         };
-        let written = match &self.bar {
-            Some(bar) if self.shares => bar.suspend(write),
-            _ => write(),
-        };
+        let written = if self.shares { self.rates.borrow_mut().aside(write) } else { write() };
         match written {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(false),
@@ -43,16 +36,11 @@ impl Screen {
 
     /// Draws the rates anew, where a person looks.
     pub(super) fn rates(&self, words: impl FnOnce() -> String) {
-        if let Some(bar) = &self.bar {
-            bar.set_message(words());
-            bar.tick();
-        }
+        self.rates.borrow_mut().draw(|| vec![words()]);
     }
 
     /// Takes the rates away.
     pub(super) fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.rates.borrow_mut().clear();
     }
 }

@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::HumanBytes;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::json;
@@ -18,6 +17,7 @@ use super::recording::{Recording, RecordingError};
 use super::{Args, Pace, Rate, Rounds, bar, broken_recording};
 use crate::base::Clock;
 use crate::cli::line_options::{CLOCK, OptionsError, not_opened};
+use crate::cli::live::{Bar, Bytes};
 use crate::cli::{Exit, Failure};
 use crate::config::serial::Wire;
 use crate::daemon::port;
@@ -103,7 +103,7 @@ pub(super) fn run(args: &Args, port: &str, stop: &AtomicBool) -> Result<(), Fail
         Player { tty: &tty, stop, sent: 0, sent_bytes: 0, bar: bar(total, args.json, tape.unit()) };
     let started = Instant::now();
     let played = player.play(&tape, &serial.wire, args.rate, rounds);
-    player.bar.finish_and_clear();
+    player.bar.clear();
     played?;
     player.report(started.elapsed(), tape.unit(), args.json);
     Ok(())
@@ -202,7 +202,7 @@ struct Player<'p> {
     stop: &'p AtomicBool,
     sent: u64,
     sent_bytes: u64,
-    bar: indicatif::ProgressBar,
+    bar: Bar,
 }
 
 impl Player<'_> {
@@ -309,8 +309,7 @@ impl Player<'_> {
         }
         if rest.is_empty() {
             self.sent += 1;
-            self.bar.set_message(HumanBytes(self.sent_bytes).to_string());
-            self.bar.set_position(self.sent);
+            self.bar.at(self.sent, self.sent_bytes);
         }
         Ok(())
     }
@@ -325,7 +324,7 @@ impl Player<'_> {
         } else {
             println!(
                 "{sent} {unit}, {}, in {seconds:.1} s ({rate:.1}/s), all on the wire",
-                HumanBytes(*sent_bytes)
+                Bytes(*sent_bytes)
             );
         }
     }
