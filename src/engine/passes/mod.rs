@@ -10,6 +10,7 @@ mod foot;
 mod loops;
 mod not_a_number;
 mod quotients;
+mod row_by_row;
 mod shut_gates;
 mod stateless;
 mod univariate_gru;
@@ -49,6 +50,7 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
         let mut model = apply(model)?;
         let weights_bytes = weights_bytes(&model);
         columns::optimise(&mut model)?;
+        row_by_row::apply(&mut model)?;
         in_place(&mut model)?;
         Ok((model, weights_bytes))
     };

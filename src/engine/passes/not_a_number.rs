@@ -27,7 +27,7 @@ use tract_core::tract_data::itertools::Itertools;
 use tract_core::tract_linalg::reduce::Reduce as Kernel;
 use tract_core::tract_linalg::routines::Func;
 
-use super::{foot, shut_gates, within};
+use super::{foot, row_by_row, shut_gates, within};
 
 /// Wraps what needs it, loops and branches included.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
@@ -123,7 +123,7 @@ impl Rule {
         if let Some(op) = op.downcast_ref::<OptBinChain>() {
             return op.steps.iter().any(|step| clamps(&*step.binop)).then_some(Self::Chain);
         }
-        if let Some(op) = op.downcast_ref::<Reduce>() {
+        if let Some(op) = row_by_row::reduction(op) {
             use Reducer::{ArgMax, ArgMin};
             let compares = matches!(op.reducer, Reducer::Max | Reducer::Min | ArgMax(_) | ArgMin(_));
             return compares.then(|| Self::Reduced(op.clone()));
