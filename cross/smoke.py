@@ -108,6 +108,7 @@ def golden(device):
         all(f"model     {folder.name} " in said for folder in shipped()),
         f"golden cases of all {len(shipped())} shipped models hold",
     )
+    check("prepared graph is not used" not in said, "each is loaded from its prepared graph")
     models = device.folder / "models"
     shutil.copytree(MODELS / "machine-failure", models / "machine-failure")
     answer = models / "machine-failure/golden/ok/output-0.npy"

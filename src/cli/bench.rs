@@ -12,6 +12,7 @@ use super::infer::failure;
 use super::inspect::{shapes, specs};
 use super::{Exit, Failure};
 use crate::base::{Data, DataType, Tensor};
+use crate::config::Card;
 use crate::config::card::PortSpec;
 use crate::engine::{InferError, Model, folder, golden};
 
@@ -27,8 +28,8 @@ pub struct Args {
     /// How long to measure
     #[arg(long, value_name = "S", default_value_t = 5.0)]
     seconds: f64,
-    /// Measure so many runs a session instead, one before them: for whoever counts instructions
-    #[arg(long, value_name = "N", conflicts_with = "seconds", value_parser = clap::value_parser!(u64).range(1..))]
+    /// Measure so many runs a session instead, one before them: for whoever counts instructions; 0: until it is ready
+    #[arg(long, value_name = "N", conflicts_with = "seconds")]
     runs: Option<u64>,
     /// Sessions at work at the same time
     #[arg(long, value_name = "N", default_value_t = 1)]
@@ -83,12 +84,22 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if !(1..=1024).contains(&threads) {
         return Err(Failure::new(Exit::Usage, format!("--threads is {}; give 1 to 1024", threads)));
     }
+    if runs == Some(0) {
+        let model = loaded(&path, &input)?.0;
+        let ready_ms = milliseconds(model.ready_in());
+        if json {
+            println!("{}", json!({ "model": path, "ready_ms": ready_ms }));
+        } else {
+            println!("ready       {ready_ms:.1} ms from opening the file");
+        }
+        return Ok(());
+    }
     let (model, inputs, source) = open(&path, &input)?;
     let length = runs.map_or(Length::Time(Duration::from_secs_f64(seconds)), Length::Runs);
     let measured = measure(&model, &inputs, length, threads)?;
     let us = |quantile: f64| measured.latency_ns.value_at_quantile(quantile) as f64 / 1e3;
     let max_us = measured.latency_ns.max() as f64 / 1e3;
-    let ready_ms = model.ready_in().as_secs_f64() * 1e3;
+    let ready_ms = milliseconds(model.ready_in());
     let peak = peak_rss_kib();
     if json {
         println!(
@@ -127,8 +138,16 @@ pub fn run(args: Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The model with something to run it on, and where that comes from.
-fn open(path: &Path, arguments: &[String]) -> Result<(Model, Vec<Tensor>, &'static str), Failure> {
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+/// The model, as the daemon loads it where no shapes are given, and its card where that has cases of these shapes.
+fn loaded(path: &Path, arguments: &[String]) -> Result<(Model, Option<Card>), Failure> {
+    if path.is_dir() && arguments.is_empty() {
+        let card = folder::card(path).map_err(failure)?;
+        return Ok((Model::load(&card).map_err(failure)?, Some(card)));
+    }
     let opened = folder::open_any(path).map_err(failure)?;
     let given = shapes(arguments, opened.graph.inputs())?;
     let specs = specs(opened.graph.inputs(), opened.card.as_ref(), &given)
@@ -136,7 +155,12 @@ fn open(path: &Path, arguments: &[String]) -> Result<(Model, Vec<Tensor>, &'stat
     let folder::Opened { graph, card } = opened.for_inputs(&specs).map_err(failure)?;
     let model = graph.prepare(&specs).map_err(failure)?;
     // Golden cases have the card's shapes.
-    let card = card.filter(|_| given.is_empty());
+    Ok((model, card.filter(|_| given.is_empty())))
+}
+
+/// The model with something to run it on, and where that comes from.
+fn open(path: &Path, arguments: &[String]) -> Result<(Model, Vec<Tensor>, &'static str), Failure> {
+    let (model, card) = loaded(path, arguments)?;
     let case = card.map(|card| golden::first_inputs(&model, &card)).transpose().map_err(failure)?;
     Ok(match case.flatten() {
         Some(inputs) => (model, inputs, "first golden case"),

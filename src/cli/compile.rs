@@ -151,6 +151,12 @@ fn print_text(compiled: &Compiled, complaints: &[String]) {
     if let Some(why) = &compiled.kept_as_onnx {
         println!("{:<9} as ONNX, because {why}", "");
     }
+    for file in &compiled.prepared.files {
+        println!("{:<9} {}", "prepared", file.display());
+    }
+    for (file, why) in &compiled.prepared.without {
+        println!("{:<9} not {}: {why}", "prepared", file.display());
+    }
     for case in &compiled.left_out {
         println!("{:<9} golden case {case}", "left out");
     }
@@ -206,6 +212,11 @@ fn as_json(compiled: &Compiled, complaints: &[String]) -> serde_json::Value {
             "shapes": inputs.iter().map(|spec| &spec.shape).collect::<Vec<_>>(),
         })).collect::<Vec<_>>(),
         "kept_as_onnx": compiled.kept_as_onnx,
+        "prepared": compiled.prepared.files,
+        "not_prepared": compiled.prepared.without.iter().map(|(file, why)| json!({
+            "file": file,
+            "why": why,
+        })).collect::<Vec<_>>(),
         "opinions": opinions,
         "golden_cases": compiled.golden_cases,
         "left_out": compiled.left_out,

@@ -35,6 +35,8 @@ enum Trial {
         memory: Option<Memory>,
         ready_ms: f64,
         golden: Option<golden::Report>,
+        /// What became of the prepared graph beside it.
+        prepared: Prepared,
         /// The card's other batch sizes, which run as well.
         batches: Vec<Batch>,
     },
@@ -42,6 +44,23 @@ enum Trial {
     NotTried(String),
     /// It cannot.
     Fails(ModelError),
+}
+
+/// Whether the prepared graph beside it runs.
+enum Prepared {
+    Used(PathBuf),
+    Unfit(String),
+    None,
+}
+
+impl Prepared {
+    fn of(model: &Model) -> Self {
+        match (model.unprepared(), model.is_prepared()) {
+            (Some(why), _) => Self::Unfit(why.to_string()),
+            (None, true) => Self::Used(model.path().to_owned()),
+            (None, false) => Self::None,
+        }
+    }
 }
 
 /// The graph of another batch size.
@@ -66,8 +85,13 @@ pub fn run(args: Args) -> Result<(), Failure> {
             false => opened.graph.prepare(&[]).map_or_else(Trial::Fails, |_| Trial::NotTried(open)),
         },
         Ok(specs) => {
-            let opened = folder::Opened { graph: opened.graph, card: card.clone() };
-            match opened.for_inputs(&specs).and_then(|opened| opened.graph.prepare(&specs)) {
+            let model = match &card {
+                Some(card) if shapes.is_empty() => Model::load(card),
+                _ => folder::Opened { graph: opened.graph, card: card.clone() }
+                    .for_inputs(&specs)
+                    .and_then(|opened| opened.graph.prepare(&specs)),
+            };
+            match model {
                 Ok(model) => tried(&model, card.as_ref()),
                 Err(error) => Trial::Fails(error),
             }
@@ -166,6 +190,7 @@ fn tried(model: &Model, card: Option<&Card>) -> Trial {
         memory: model.memory(),
         ready_ms: model.ready_in().as_secs_f64() * 1e3,
         golden,
+        prepared: Prepared::of(model),
         batches,
     }
 }
@@ -220,11 +245,18 @@ fn print_text(page: &Page, card: Option<&Card>, trial: &Trial) {
         println!("metadata    {key} = {}", value.replace('\n', " "));
     }
     match trial {
-        Trial::Runs { inputs, memory, ready_ms, golden, batches } => {
+        Trial::Runs { inputs, memory, ready_ms, golden, prepared, batches } => {
             println!(
                 "runs        yes, ready in {ready_ms:.0} ms, with {}",
                 PortSpec::shapes_in_words(inputs)
             );
+            match prepared {
+                Prepared::Used(file) => println!("prepared    {}", file.display()),
+                Prepared::Unfit(why) => {
+                    println!("prepared    no: {why}; make it anew with `lineside prepare`")
+                }
+                Prepared::None => {}
+            }
             match memory {
                 Some(memory) => println!(
                     "memory      about {} at its peak: {} weights (shared), {} intermediates (each worker)",
@@ -307,10 +339,15 @@ fn as_json(page: &Page, card: Option<&Card>, trial: &Trial) -> Value {
         })
     };
     let (runs, memory, golden) = match trial {
-        Trial::Runs { inputs, memory, ready_ms, golden, batches } => (
+        Trial::Runs { inputs, memory, ready_ms, golden, prepared, batches } => (
             json!({
                 "ok": true,
                 "ready_ms": ready_ms,
+                "prepared": match prepared {
+                    Prepared::Used(file) => json!({ "file": file }),
+                    Prepared::Unfit(why) => json!({ "not_used_because": why }),
+                    Prepared::None => Value::Null,
+                },
                 "inputs": specs(inputs),
                 "batches": batches.iter().map(batch).collect::<Vec<_>>(),
             }),

@@ -16,6 +16,8 @@ mod line_options;
 pub mod listen;
 mod live;
 pub mod outbox;
+#[cfg(feature = "compile")]
+pub mod prepare;
 pub mod replay;
 pub mod run;
 
@@ -61,6 +63,11 @@ enum Verb {
     #[cfg(not(feature = "compile"))]
     #[command(hide = true)]
     Compile(Elsewhere),
+    #[cfg(feature = "compile")]
+    Prepare(prepare::Args),
+    #[cfg(not(feature = "compile"))]
+    #[command(hide = true)]
+    Prepare(Elsewhere),
     Bench(bench::Args),
     Boards(boards::Args),
     Outbox(outbox::Args),
@@ -141,6 +148,10 @@ pub fn main() -> ExitCode {
         Verb::Compile(args) => compile::run(args),
         #[cfg(not(feature = "compile"))]
         Verb::Compile(_) => Err(elsewhere("compile")),
+        #[cfg(feature = "compile")]
+        Verb::Prepare(args) => prepare::run(args),
+        #[cfg(not(feature = "compile"))]
+        Verb::Prepare(_) => Err(elsewhere("prepare")),
         Verb::Bench(args) => bench::run(args),
         Verb::Boards(args) => boards::run(args),
         Verb::Outbox(args) => outbox::run(args),

@@ -81,7 +81,8 @@ impl<V> Field<V> {
 /// Collects complaints while a document is read and checked.
 pub(crate) struct Reader<'a> {
     world: Option<&'a dyn World>,
-    schema: Json,
+    /// Of the whole document: made when a complaint asks for it.
+    schema: fn() -> Json,
     complaints: Vec<(usize, String)>,
 }
 
@@ -133,7 +134,7 @@ impl Reader<'_> {
             }
             let help = if let Some(near) = nearest(word, known) {
                 format!("did you mean `{near}`?")
-            } else if let Some(place) = home_of(&self.schema, word) {
+            } else if let Some(place) = home_of(&(self.schema)(), word) {
                 format!("it belongs in {place}")
             } else {
                 format!("known here: {}", known.join(", "))
@@ -277,7 +278,7 @@ pub(crate) fn read<T: Written, M>(
 ) -> Result<M, Complaints> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut reader = Reader { world, schema: T::schema(), complaints: Vec::new() };
+    let mut reader = Reader { world, schema: T::schema, complaints: Vec::new() };
     let meant = if errors.is_empty() {
         let value = Spanned::new(0..0, DeValue::Table(table.into_inner()));
         T::read(&value, "", &mut reader).and_then(|written| rules(written, &mut reader))

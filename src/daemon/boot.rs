@@ -73,6 +73,12 @@ impl Verified {
                     .to_owned(),
             );
         }
+        if let Some(why) = self.model.unprepared() {
+            warnings.push(format!(
+                "its prepared graph is not used, so that it is ready later: {why}; make it anew with `lineside \
+                 prepare` where models are made"
+            ));
+        }
         if self.golden.cases.is_empty() {
             let by = match self.card.golden.verified {
                 Some(VerifiedBy::Itself) => "; only the engine itself has looked at them",

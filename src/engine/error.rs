@@ -81,6 +81,14 @@ pub enum ModelError {
         /// From the card.
         expected: String,
     },
+    /// A file beside the graph cannot be written.
+    #[error("{}: it cannot be written; see who may write in that folder, and whether the disk is full", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
     /// Another version of the engine wrote the file.
     #[error(
         "{}: it was written by {writer}, this is tract {}, which reads files of its own 0.N series up to its \

@@ -23,13 +23,20 @@ pub fn open_any(path: &Path) -> Result<Opened, ModelError> {
     if !path.is_dir() {
         return Ok(Opened { graph: Verified::read(path)?.parse()?, card: None });
     }
-    if !path.join("model.toml").is_file() {
-        return Err(ModelError::NotAModelFolder { path: path.to_owned() });
+    let card = card(path)?;
+    Ok(Opened { graph: Parsed::of_card(&card)?, card: Some(card) })
+}
+
+/// The card of a model folder, which may leave open where its inputs come from.
+///
+/// # Errors
+/// It is no such folder, or its card is wrong.
+pub fn card(folder: &Path) -> Result<Card, ModelError> {
+    if !folder.join("model.toml").is_file() {
+        return Err(ModelError::NotAModelFolder { path: folder.to_owned() });
     }
     // A folder just compiled can be asked before its card says where each input comes from.
-    let card =
-        Card::read_for_arrays(path).map_err(|source| ModelError::Card { folder: path.to_owned(), source })?;
-    Ok(Opened { graph: Parsed::of_card(&card)?, card: Some(card) })
+    Card::read_for_arrays(folder).map_err(|source| ModelError::Card { folder: folder.to_owned(), source })
 }
 
 impl Opened {

@@ -13,8 +13,7 @@ use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
-use tract_core::internal::DimLike;
+use tract_core::internal::{DimLike, ShapeFact};
 use tract_core::prelude::{Framework, TractResult, TypedModel, TypedSimplePlan};
 use tract_onnx::pb::{GraphProto, ModelProto};
 use tract_onnx::prelude::{InferenceFact, InferenceModelExt};
@@ -23,7 +22,7 @@ use super::caught::caught;
 use super::error::{EngineError, ModelError, Step};
 use super::model::{self, Known, Model};
 use super::port::{self, Dim, Port};
-use super::{convert, nnef, onnx, operators, passes, range, rehearsed, untrusted, whole_sums};
+use super::{convert, digest, nnef, onnx, operators, passes, range, rehearsed, untrusted, whole_sums};
 use crate::base::Tensor;
 use crate::config::Card;
 use crate::config::card::PortSpec;
@@ -95,7 +94,7 @@ impl Verified {
 
     /// Bytes that were read, or written, elsewhere; `path` is for messages.
     pub fn of_bytes(path: PathBuf, bytes: Vec<u8>, begun: Instant) -> Self {
-        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digest::hex(&bytes);
         Self { path, bytes, sha256, begun }
     }
 
@@ -286,28 +285,31 @@ impl Parsed {
     }
 }
 
-/// Refuses a graph with a tensor that no board holds, before anything computes it. Beside a length of 0 the others
-/// count as well: the engine walks along them.
+/// Refuses a graph with a tensor that no board holds, before anything computes it.
 fn bounded(path: &Path, model: &TypedModel) -> Result<(), ModelError> {
     for node in model.nodes() {
-        for output in &node.outputs {
-            let elements = output.fact.shape.iter().try_fold(1_u64, |all, length| {
-                all.checked_mul(length.to_usize().map_or(1, |length| length.max(1) as u64))
+        for output in node.outputs.iter().filter(|output| !has_few_elements(&output.fact.shape)) {
+            return Err(ModelError::NotAModel {
+                path: path.to_owned(),
+                why: format!(
+                    "node {:?} makes a tensor of shape {:?}; at most {} elements are taken",
+                    node.name,
+                    output.fact.shape,
+                    untrusted::graph::MAX_ELEMENTS
+                ),
             });
-            if elements.is_none_or(|elements| elements > untrusted::graph::MAX_ELEMENTS) {
-                return Err(ModelError::NotAModel {
-                    path: path.to_owned(),
-                    why: format!(
-                        "node {:?} makes a tensor of shape {:?}; at most {} elements are taken",
-                        node.name,
-                        output.fact.shape,
-                        untrusted::graph::MAX_ELEMENTS
-                    ),
-                });
-            }
         }
     }
     Ok(())
+}
+
+/// Whether a board holds a tensor of that shape. Beside a length of 0 the others count as well: the engine walks
+/// along them.
+pub(super) fn has_few_elements(shape: &ShapeFact) -> bool {
+    let elements = shape.iter().try_fold(1_u64, |all, length| {
+        all.checked_mul(length.to_usize().map_or(1, |length| length.max(1) as u64))
+    });
+    elements.is_some_and(|elements| elements <= untrusted::graph::MAX_ELEMENTS)
 }
 
 /// A graph in which every type and shape is known, as it was translated.
@@ -323,6 +325,14 @@ impl Typed {
     /// Decluttered: the form that can be saved.
     pub(super) fn decluttered(self) -> Result<TypedModel, ModelError> {
         step(&self.path, Step::Optimise, || passes::to_save(self.model))
+    }
+
+    /// Decluttered for the daemon: the form that is prepared.
+    pub(super) fn ready(self) -> Result<Ready, ModelError> {
+        let Self { path, begun, specs, outputs, model } = self;
+        let least = range::least(&model);
+        let model = step(&path, Step::Optimise, || passes::apply(model))?;
+        Ok(Ready { path, begun, specs, outputs, model, least })
     }
 
     /// Rewritten to the fastest operators: what the daemon runs.
@@ -342,6 +352,26 @@ impl Typed {
         let weights_bytes = model::weights_bytes(&model);
         step(&path, Step::Optimise, || passes::in_place(&mut model))?;
         planned(path, begun, specs, &outputs, model, Known { weights_bytes, least })
+    }
+}
+
+/// A decluttered graph, just before it is fitted to the processor.
+pub(super) struct Ready {
+    pub(super) path: PathBuf,
+    pub(super) begun: Instant,
+    pub(super) specs: Vec<PortSpec>,
+    pub(super) outputs: Vec<Port>,
+    pub(super) model: TypedModel,
+    /// Of each output: see [`range`].
+    pub(super) least: Vec<f64>,
+}
+
+impl Ready {
+    /// Rewritten to the fastest operators.
+    pub(super) fn lowered(self) -> Result<Model, ModelError> {
+        let Self { path, begun, specs, outputs, model, least } = self;
+        let (optimised, weights_bytes) = step(&path, Step::Optimise, || passes::lower(model))?;
+        planned(path, begun, specs, &outputs, optimised, Known { weights_bytes, least })
     }
 }
 

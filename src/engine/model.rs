@@ -14,6 +14,7 @@ use tract_core::prelude::{Tensor as TractTensor, TractResult, TypedModel, TypedS
 
 use super::load::Verified;
 use super::port::Port;
+use super::prepared::{self, Unfit};
 use super::{ModelError, Parsed, Session, passes};
 use crate::config::Card;
 use crate::config::card::PortSpec;
@@ -31,6 +32,8 @@ struct Inner {
     known: Known,
     /// Some operator may remember its last run.
     carries_state: bool,
+    /// Why it is not the prepared graph beside it.
+    unprepared: Option<Unfit>,
 }
 
 /// What a graph tells before it is optimised, and not any more behind that.
@@ -57,15 +60,44 @@ impl Model {
         ready_in: Duration,
     ) -> Self {
         let carries_state = passes::carries_state(plan.model());
-        Self(Arc::new(Inner { path, plan, inputs, outputs, ready_in, known, carries_state }))
+        Self(Arc::new(Inner {
+            path,
+            plan,
+            inputs,
+            outputs,
+            ready_in,
+            known,
+            carries_state,
+            unprepared: None,
+        }))
     }
 
-    /// The model of a card: verified, then parsed, with the card's shapes.
+    /// The model of a card, with the card's shapes: as it was prepared, else verified and parsed.
     ///
     /// # Errors
     /// See [`ModelError`]; whatever is wrong, nothing of it is kept.
     pub fn load(card: &Card) -> Result<Self, ModelError> {
-        Parsed::of_card(card)?.prepare(&card.graph.inputs)
+        let unfit = match prepared::load(card) {
+            Ok(Some(model)) => return Ok(model),
+            Ok(None) => None,
+            Err(unfit) => Some(unfit),
+        };
+        let mut model = Parsed::of_card(card)?.prepare(&card.graph.inputs)?;
+        // Nobody shares it yet.
+        if let Some(inner) = Arc::get_mut(&mut model.0) {
+            inner.unprepared = unfit;
+        }
+        Ok(model)
+    }
+
+    /// Whether it is the prepared graph of its card.
+    pub fn is_prepared(&self) -> bool {
+        prepared::is_one(&self.0.path)
+    }
+
+    /// Why a prepared graph that lies beside this one was not used.
+    pub fn unprepared(&self) -> Option<&Unfit> {
+        self.0.unprepared.as_ref()
     }
 
     /// A bare `.onnx` or `.nnef.tgz`. `inputs` fix what the file leaves open, by name; empty: as exported.

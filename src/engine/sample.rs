@@ -5,9 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use sha2::{Digest, Sha256};
-
-use super::{Model, Verified};
+use super::{Model, Verified, digest};
 use crate::base::DataType;
 use crate::config::Card;
 use crate::config::card::{
@@ -238,7 +236,7 @@ impl Sample {
             graph: Graph {
                 fixed: Vec::new(),
                 file: "model.onnx".into(),
-                sha256: Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect(),
+                sha256: digest::hex(&bytes),
                 writer: None,
                 source_sha256: None,
                 inputs: self.inputs.clone(),

@@ -20,7 +20,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
     None
 }
 
-fn tensors(folder: &Path, kind: &str) -> Vec<Tensor> {
+pub(crate) fn tensors(folder: &Path, kind: &str) -> Vec<Tensor> {
     let files = (0..).map(|i| folder.join(format!("{kind}_{i}.npy"))).take_while(|file| file.exists());
     files.map(|file| npy::read(&file).unwrap()).collect()
 }
@@ -29,7 +29,7 @@ fn parsed(folder: &Path) -> Result<Parsed, ModelError> {
     Verified::read(&folder.join("model.onnx"))?.parse()
 }
 
-fn specs(parsed: &Parsed, tensors: &[Tensor]) -> Vec<PortSpec> {
+pub(crate) fn specs(parsed: &Parsed, tensors: &[Tensor]) -> Vec<PortSpec> {
     let pairs = parsed.inputs().iter().zip(tensors);
     pairs
         .map(|(port, tensor)| PortSpec {

@@ -1,7 +1,7 @@
 //! From an ONNX file to a model folder for the device, refused when two ways to answer differ.
 //!
 //! ```text
-//! ONNX ─► concrete (shapes, fixed inputs) ─► opinions agree ─► saved (NNEF, else ONNX) ─► read back ─► card
+//! ONNX ─► concrete (shapes, fixed inputs) ─► opinions agree ─► saved (NNEF, else ONNX) ─► read back ─► card ─► prepared
 //!                                               │
 //!                                             differ ─► bisect ─► the first node that differs
 //! ```
@@ -38,7 +38,8 @@ use tract_onnx::pb::ModelProto;
 
 use super::load::Graph;
 use super::port::Dim;
-use super::{InferError, Model, ModelError, Parsed, Port, Verified};
+use super::prepared::{self, Prepared};
+use super::{InferError, Model, ModelError, Parsed, Port, Verified, folder};
 use crate::base::Tensor;
 use crate::config::card::PortSpec;
 
@@ -79,6 +80,8 @@ pub struct Compiled {
     pub file_bytes: u64,
     /// Why it is not NNEF, where it is not.
     pub kept_as_onnx: Option<String>,
+    /// What the graphs are loaded from, as long as it fits.
+    pub prepared: Prepared,
     /// Files of the further batch sizes, with the shapes of their inputs and their bytes.
     pub batches: Vec<(PathBuf, Vec<PortSpec>, u64)>,
     /// What was compared, a line each.
@@ -305,6 +308,8 @@ pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
         tolerance,
     };
     let written = draft::write(&order.folder, &card, &here)?;
+    // A card with mistakes in what is not its graph can wait for `lineside prepare`.
+    let prepared = folder::card(&order.folder).ok().map(|card| prepared::prepare(&card)).transpose()?;
     let file_of = |saved: &save::Saved| (order.folder.join(&saved.file), saved.bytes.len() as u64);
     let (file, file_bytes) = file_of(&saved);
     let batches = further.into_iter().map(|(specs, saved)| {
@@ -317,6 +322,7 @@ pub fn compile(order: &Order) -> Result<Compiled, CompileError> {
         file_bytes,
         batches: batches.collect(),
         kept_as_onnx: saved.kept_as_onnx,
+        prepared: prepared.unwrap_or_default(),
         opinions: agreements,
         golden_cases: here.len(),
         left_out: cases.left_out(&sizes.iter().map(Vec::as_slice).collect::<Vec<_>>()),

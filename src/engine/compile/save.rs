@@ -7,12 +7,11 @@ use std::io::Read;
 use std::time::Instant;
 
 use prost::Message;
-use sha2::{Digest, Sha256};
 use tract_core::prelude::TractResult;
 
 use super::{CompileError, Subject, graph, opinion, probe};
 use crate::engine::caught::caught;
-use crate::engine::{Model, ModelError, Verified, nnef};
+use crate::engine::{Model, ModelError, Verified, digest, nnef};
 
 /// The graph as bytes.
 pub(super) struct Saved {
@@ -30,7 +29,7 @@ pub(super) const STEM: &str = "model";
 /// it is loaded.
 pub(super) fn save(subject: &Subject, model: &Model, batch: Option<usize>) -> Result<Saved, CompileError> {
     let saved = |file: String, bytes: Vec<u8>, kept_as_onnx| {
-        let sha256 = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = digest::hex(&bytes);
         Saved { file, bytes, sha256, kept_as_onnx }
     };
     match as_nnef(subject, model) {
@@ -48,7 +47,7 @@ fn as_onnx(subject: &Subject) -> Result<Vec<u8>, CompileError> {
         return Ok(subject.proto.encode_to_vec());
     }
     let bytes = std::fs::read(&subject.path).map_err(CompileError::file("read", &subject.path))?;
-    let seen: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+    let seen: String = digest::hex(&bytes);
     if seen == subject.sha256 {
         return Ok(bytes);
     }

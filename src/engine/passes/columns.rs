@@ -6,10 +6,11 @@
 //! to the same places. Faster, and as fast in a build that is optimised for size. So short filters, for which tract
 //! lays out all positions at once and one element at a time, go this way as well.
 //!
-//! Which elements those are is asked of tract's operator itself (its fields are private): it lays out a picture
-//! whose elements are their own numbers. What it answers is bounds of memory as well, all of them looked at.
+//! Which elements those are follows from the convolution (tract's operator keeps it to itself). It is bounds of
+//! memory as well: the last one is held against the picture's end.
 
 use std::alloc::Layout;
+use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -17,39 +18,49 @@ use std::sync::Arc;
 use tract_core::internal::*;
 use tract_core::knobs::KnobScope;
 use tract_core::ops::array::{Pad, PadMode};
-use tract_core::ops::cnn::conv::Conv;
+use tract_core::ops::cnn::{Conv, PaddingSpec, PoolSpec};
 use tract_core::ops::matmul::pack::DynPackedExoticFact;
 use tract_core::tract_linalg::WeightType;
 use tract_core::tract_linalg::mmm::{EagerPackedInput, MMMInputFormat, MMMInputValue, PackedMatrixStorage};
 use tract_core::tract_linalg::pack::PackedFormat;
 
+use super::lowering;
+
 /// Rewrites to the fastest operators, ours for the inputs of convolutions.
 pub(super) fn optimise(model: &mut TypedModel) -> TractResult<()> {
-    let is_ours = |node: &TypedNode| -> TractResult<bool> {
-        Ok(!node.op_is::<Conv>() || model.outlet_fact(node.inputs[0])?.datum_type == DatumType::F32)
-    };
-    let all_ours =
-        model.nodes().iter().map(is_ours).collect::<TractResult<Vec<_>>>()?.iter().all(|ours| *ours);
+    let mut convolutions = Convolutions::new();
+    let mut all_ours = true;
+    for node in model.nodes() {
+        if let Some(convolution) = node.op_as::<Conv>() {
+            all_ours &= model.outlet_fact(node.inputs[0])?.datum_type == DatumType::F32;
+            convolutions.insert(format!("{}.lazyIm2col", node.name), convolution.clone());
+        }
+    }
     if all_ours {
         // The least volume of a filter whose positions tract leaves to the kernel, panel by panel: 6 where it is not set.
         let short = KnobScope::new([("TRACT_LAZY_IM2COL_MIN_KERNEL", "2")])?;
-        short.enter(|| model.optimize())?;
+        short.enter(|| lowering::apply(model))?;
     } else {
-        model.optimize()?;
+        lowering::apply(model)?;
     }
-    apply(model)
+    apply(model, &convolutions)
 }
 
+/// By the name of the node that lays out its columns.
+type Convolutions = HashMap<String, Conv>;
+
 /// Takes the place of tract's operators in a graph that is optimised already.
-fn apply(model: &mut TypedModel) -> TractResult<()> {
+fn apply(model: &mut TypedModel, convolutions: &Convolutions) -> TractResult<()> {
     for id in 0..model.nodes().len() {
         let node = model.node(id);
         let Some(input) = node.inputs.first() else { continue };
         let picture = model.outlet_fact(*input)?;
         let ours: Option<Box<dyn TypedOp>> = if let Some(pad) = node.op_as::<Pad>() {
             Padded::of(pad, picture).map(|op| Box::new(op) as _)
-        } else if node.op.name() == "LazyIm2col" {
-            Columns::of(node.op.clone(), picture)?.map(|op| Box::new(op) as _)
+        } else if let Some(convolution) = convolutions.get(&node.name)
+            && node.op.name() == "LazyIm2col"
+        {
+            Columns::of(node.op.clone(), convolution, picture)?.map(|op| Box::new(op) as _)
         } else {
             None
         };
@@ -233,7 +244,28 @@ struct Places {
     ks: Vec<isize>,
     /// How many positions the panels hold.
     positions: usize,
-    panels: Vec<Vec<Piece>>,
+    /// Of one panel after the other.
+    pieces: Vec<Piece>,
+    /// Where each panel's pieces end.
+    ends: Vec<usize>,
+}
+
+impl Places {
+    fn of(packer: PackedFormat, ks: Vec<isize>, positions: &[isize]) -> Self {
+        let (mut pieces, mut ends) = (Vec::new(), Vec::new());
+        for panel in positions.chunks(packer.r) {
+            pieces.extend(Piece::all(panel));
+            ends.push(pieces.len());
+        }
+        Self { packer, ks, positions: positions.len(), pieces, ends }
+    }
+
+    /// The pieces of the panel of that number.
+    fn panel(&self, number: usize) -> Option<&[Piece]> {
+        let begin =
+            number.checked_sub(1).map_or(0, |before| self.ends.get(before).copied().unwrap_or_default());
+        self.pieces.get(begin..*self.ends.get(number)?)
+    }
 }
 
 /// Positions of a panel that are laid out together, down all ks.
@@ -251,96 +283,75 @@ enum Piece {
 
 impl Piece {
     /// All of a panel's positions.
-    fn all(positions: &[isize]) -> Vec<Self> {
-        let steps = |some: &[isize], step| some.windows(2).all(|pair| pair[1] - pair[0] == step);
-        let run = |some: &[isize]| steps(some, ELEMENT as isize);
+    fn all(positions: &[isize]) -> impl Iterator<Item = Self> {
+        const RUN: isize = ELEMENT as isize;
+        fn steps(some: &[isize], step: isize) -> bool {
+            some.windows(2).all(|pair| pair[1] - pair[0] == step)
+        }
         let (eights, rest) = positions.as_chunks::<8>();
         let (fours, rest) = rest.as_chunks::<4>();
         let eights = eights.iter().map(|some| match some[0] {
-            first if run(some) => Self::Run8(first),
-            first if steps(some, 2 * ELEMENT as isize) => Self::Second8(first),
+            first if steps(some, RUN) => Self::Run8(first),
+            first if steps(some, 2 * RUN) => Self::Second8(first),
             _ => Self::Apart8(*some),
         });
         let fours =
-            fours.iter().map(|some| if run(some) { Self::Run4(some[0]) } else { Self::Apart4(*some) });
-        eights.chain(fours).chain(rest.iter().map(|position| Self::One(*position))).collect()
+            fours.iter().map(|some| if steps(some, RUN) { Self::Run4(some[0]) } else { Self::Apart4(*some) });
+        eights.chain(fours).chain(rest.iter().map(|position| Self::One(*position)))
     }
 }
 
 const ELEMENT: usize = size_of::<f32>();
 
 impl Columns {
-    /// None where the columns are not single floats, each at a place that is a position plus a k.
-    fn of(stock: Box<dyn TypedOp>, picture: &TypedFact) -> TractResult<Option<Self>> {
+    /// Those of a convolution over a picture that has its frame already; None where they are not single floats, or
+    /// other columns than `stock` says.
+    fn of(stock: Box<dyn TypedOp>, convolution: &Conv, picture: &TypedFact) -> TractResult<Option<Self>> {
         let Some(shape) = picture.shape.as_concrete() else { return Ok(None) };
-        let length: usize = shape.iter().product();
         let fact = stock.output_facts(&[picture])?.remove(0);
         let packed = fact.exotic_fact.as_ref().and_then(|fact| fact.downcast_ref::<DynPackedExoticFact>());
-        let packer = packed.and_then(|packed| packed.packers.first()?.downcast_ref::<PackedFormat>());
-        let (Some(packer), DatumType::F32, Ok(most)) = (packer, picture.datum_type, u32::try_from(length))
-        else {
+        let Some(packed) = packed else { return Ok(None) };
+        let packer = packed.packers.first().and_then(|packer| packer.downcast_ref::<PackedFormat>());
+        let (Some(packer), DatumType::F32) = (packer, picture.datum_type) else { return Ok(None) };
+
+        let spec = PoolSpec { padding: PaddingSpec::Valid, ..convolution.pool_spec.clone() };
+        let output = spec.output_shape(shape)?;
+        let input = spec.data_format.shape(shape)?;
+        let bytes = |step: usize| (step * ELEMENT) as isize;
+        let steps = |apart: &[usize]| -> Vec<isize> {
+            input.hw_strides().iter().zip(apart).map(|(step, apart)| bytes(step * apart)).collect()
+        };
+        let positions = grid(output.hw_dims(), &steps(&spec.strides()));
+        let channels = convolution.input_channels() / convolution.group;
+        let channel = bytes(*input.c_stride());
+        let ks = grid(
+            &[&[channels], spec.kernel_shape.as_slice()].concat(),
+            &[&[channel], steps(&spec.dilations()).as_slice()].concat(),
+        );
+        let groups = grid(&[convolution.group], &[channel * channels as isize]);
+
+        let picture_bytes = shape.iter().product::<usize>() * ELEMENT;
+        let (Some(group), Some(position), Some(k)) = (groups.last(), positions.last(), ks.last()) else {
             return Ok(None);
         };
-        let numbers: Vec<f32> = (0..most).map(f32::from_bits).collect();
-        let numbered = Tensor::from_shape(shape, &numbers)?;
-        let columns = stock.eval_out_of_plan(tvec!(numbered.into_tvalue()))?;
-        let columns = columns.context("columns depend on their picture alone")?.remove(0);
-        let columns = columns.try_storage_as::<PackedMatrixStorage>()?;
-        let mut groups = Vec::new();
-        for group in columns.values() {
-            let Some(places) = places(&**group, length)? else { return Ok(None) };
-            groups.push(places);
-        }
-        let Some((positions, ks)) = groups.first().cloned() else { return Ok(None) };
-        let first = |group: &[isize]| group[0] - positions[0];
-        let firsts = groups.iter().map(|(group, _)| first(group)).collect();
-        let alike = groups.iter().all(|(group, of_group)| {
-            *of_group == ks
-                && group.iter().zip(&positions).all(|(at, position)| *at == position + first(group))
-        });
-        let panels = positions.chunks(packer.r).map(Piece::all).collect();
-        let positions = positions.len();
-        Ok(alike.then(|| Self {
+        let is_inside = (group + position + k) as usize + ELEMENT <= picture_bytes;
+        let is_stocks = packed.mn == positions.len().to_dim() && packed.k == ks.len().to_dim();
+        let places = Places::of(packer.clone(), ks, &positions);
+        Ok((is_inside && is_stocks).then(|| Self {
             stock,
-            places: Arc::new(Places { packer: packer.clone(), ks, positions, panels }),
-            groups: firsts,
-            picture_bytes: length * ELEMENT,
+            places: Arc::new(places),
+            groups: groups.into(),
+            picture_bytes,
         }))
     }
 }
 
-/// The positions and the ks of a numbered picture's group, where each element that it sees is one of the
-/// picture's `length`, and at the sum of one of each.
-fn places(group: &dyn MMMInputValue, length: usize) -> TractResult<Option<(Vec<isize>, Vec<isize>)>> {
-    let byte = |number: &f32| (number.to_bits() as usize * ELEMENT) as isize;
-    let (mut positions, mut ks) = (Vec::with_capacity(group.mn()), Vec::new());
-    let mut right = group.mn() > 0 && group.k() > 0;
-    panels(group, |rows| {
-        right &= rows.iter().all(|row| row.iter().all(|number| (number.to_bits() as usize) < length));
-        if right && ks.is_empty() {
-            ks = rows.iter().map(|row| byte(&row[0]) - byte(&rows[0][0])).collect();
-        }
-        right &= rows.iter().zip(&ks).all(|(row, k)| {
-            row.iter().zip(rows[0]).all(|(number, position)| byte(number) == byte(position) + k)
-        });
-        positions.extend(rows[0].iter().map(byte));
-    })?;
-    Ok(right.then_some((positions, ks)))
-}
-
-/// Shows each panel of a group: for each k the elements at the panel's positions.
-fn panels(group: &dyn MMMInputValue, mut panel: impl FnMut(&[&[f32]])) -> TractResult<()> {
-    let layout = group.scratch_panel_buffer_layout().context("panels have a layout")?;
-    let width = group.format().r();
-    let mut buffer = Tensor::zero_aligned::<f32>(&[layout.size() / ELEMENT], layout.align())?;
-    for number in 0..group.panels_count() {
-        group.panel_bytes(number, Some(buffer.try_as_plain_ram_mut()?.as_bytes_mut().as_mut_ptr()))?;
-        let positions = width.min(group.mn() - number * width);
-        let plain = buffer.try_as_plain_ram()?;
-        let rows = plain.as_slice::<f32>()?.chunks(width).take(group.k());
-        panel(&rows.map(|row| &row[..positions]).collect::<Vec<_>>());
-    }
-    Ok(())
+/// So many steps of these lengths along each axis, the last axis the fastest: where each place stands. No step leads
+/// back, so that the last place is the outermost.
+fn grid(lengths: &[usize], steps: &[isize]) -> Vec<isize> {
+    lengths.iter().zip(steps).fold(vec![0], |places, (length, step)| {
+        places.iter().flat_map(|place| (0..*length as isize).map(move |nth| place + nth * step)).collect()
+    })
 }
 
 impl Op for Columns {
@@ -432,10 +443,11 @@ impl MMMInputValue for Group {
 
     fn panel_bytes(&self, panel: usize, buffer: Option<*mut u8>) -> TractResult<*const u8> {
         let to = buffer.context("a panel has a buffer")?;
-        let Places { packer, ks, panels, .. } = &*self.places;
-        let panel = panels.get(panel).context("a panel of the convolution")?;
-        // SAFETY: `Columns::of` has seen each sum of a group's first byte, a position and a k to be an element of a
-        // picture of this length, which `eval` has compared; the buffer has the layout above, ks · width elements.
+        let Places { packer, ks, .. } = &*self.places;
+        let panel = self.places.panel(panel).context("a panel of the convolution")?;
+        // SAFETY: `Columns::of` has seen that a group's first byte, a position and a k, none of them negative, add up to an
+        // element of a picture of this length, which `eval` has compared; the buffer has the layout above, ks · width
+        // elements.
         #[expect(
             unsafe_code,
             reason = "the kernels' buffers are bare memory; an eighth of a small network's time"
@@ -631,8 +643,30 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use tract_core::ops::cnn::conv::KernelFormat;
-    use tract_core::ops::cnn::{PaddingSpec, PoolSpec};
     use tract_core::ops::nn::DataFormat;
+
+    /// As [`optimise`] finds them.
+    fn convolutions(model: &TypedModel) -> Convolutions {
+        let nodes = model.nodes().iter();
+        nodes
+            .filter_map(|node| Some((format!("{}.lazyIm2col", node.name), node.op_as::<Conv>()?.clone())))
+            .collect()
+    }
+
+    /// Shows each panel of a group: for each k the elements at the panel's positions.
+    fn panels(group: &dyn MMMInputValue, mut panel: impl FnMut(&[&[f32]])) {
+        let layout = group.scratch_panel_buffer_layout().unwrap();
+        let width = group.format().r();
+        let mut buffer = Tensor::zero_aligned::<f32>(&[layout.size() / ELEMENT], layout.align()).unwrap();
+        for number in 0..group.panels_count() {
+            let bytes = buffer.try_as_plain_ram_mut().unwrap().as_bytes_mut().as_mut_ptr();
+            group.panel_bytes(number, Some(bytes)).unwrap();
+            let positions = width.min(group.mn() - number * width);
+            let plain = buffer.try_as_plain_ram().unwrap();
+            let rows = plain.as_slice::<f32>().unwrap().chunks(width).take(group.k());
+            panel(&rows.map(|row| &row[..positions]).collect::<Vec<_>>());
+        }
+    }
 
     fn numbered(shape: &[usize]) -> Tensor {
         let numbers: Vec<f32> = (1..=shape.iter().product::<usize>()).map(|number| number as f32).collect();
@@ -648,7 +682,7 @@ mod tests {
         let storage = columns.try_storage_as::<PackedMatrixStorage>().unwrap();
         let mut all = Vec::new();
         for group in storage.values() {
-            panels(&**group, |rows| all.push(rows.concat())).unwrap();
+            panels(&**group, |rows| all.push(rows.concat()));
         }
         all
     }
@@ -685,9 +719,11 @@ mod tests {
             model.select_output_outlets(&answer).unwrap();
             let mut whole = model.clone().into_decluttered().unwrap();
             optimise(&mut whole).unwrap();
-            let stock = model.into_optimized().unwrap();
+            let mut stock = model.into_decluttered().unwrap();
+            let convolutions = convolutions(&stock);
+            stock.optimize().unwrap();
             let mut ours = stock.clone();
-            apply(&mut ours).unwrap();
+            apply(&mut ours, &convolutions).unwrap();
             for (stock_node, node) in stock.nodes().iter().zip(ours.nodes()) {
                 let answers = || {
                     let input = numbered(stock.outlet_fact(node.inputs[0]).unwrap().shape.as_concrete().unwrap());
@@ -723,10 +759,12 @@ mod tests {
         let conv = Conv { pool_spec, kernel_fmt: KernelFormat::OIHW, group: 1, q_params: None };
         let answer = model.wire_node("conv", conv, &[picture, weights, bias]).unwrap();
         model.select_output_outlets(&answer).unwrap();
-        let mut model = model.into_optimized().unwrap();
-        apply(&mut model).unwrap();
+        let mut model = model.into_decluttered().unwrap();
+        let convolutions = convolutions(&model);
+        model.optimize().unwrap();
+        apply(&mut model, &convolutions).unwrap();
         let columns = model.nodes().iter().find_map(|node| node.op_as::<Columns>()).unwrap();
-        let pieces = columns.places.panels.concat();
+        let pieces = &columns.places.pieces;
         let runs = pieces.iter().filter(|piece| matches!(piece, Piece::Run8(_) | Piece::Run4(_))).count();
         assert!(columns.places.packer.r < 4 || runs * 3 > pieces.len(), "{runs} runs of {}", pieces.len());
         assert!(model.nodes().iter().any(|node| node.op_is::<Padded>()));
@@ -735,7 +773,7 @@ mod tests {
     #[test]
     fn a_stride_of_two_takes_every_second_element() {
         let positions: Vec<isize> = (0..12).map(|position| 100 + 8 * position).collect();
-        let pieces = Piece::all(&positions);
+        let pieces: Vec<Piece> = Piece::all(&positions).collect();
         assert_eq!(pieces, [Piece::Second8(100), Piece::Apart4([164, 172, 180, 188])]);
         let picture: Vec<f32> = (0..64).map(|number| number as f32).collect();
         let mut panel = [f32::NAN; 24];

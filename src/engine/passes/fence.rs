@@ -15,9 +15,9 @@ use super::within;
 
 /// Gives its input on, untouched.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Fence {
+pub(in crate::engine) struct Fence {
     /// A constant behind it is none to whoever looks.
-    hides: bool,
+    pub(in crate::engine) hides: bool,
 }
 
 const FENCE: Fence = Fence { hides: false };

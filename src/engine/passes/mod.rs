@@ -8,6 +8,7 @@ mod equal_on_paper;
 mod fence;
 mod foot;
 mod loops;
+mod lowering;
 mod not_a_number;
 mod quotients;
 mod row_by_row;
@@ -24,6 +25,8 @@ use tract_core::ops::logic::IfThenElse;
 use tract_core::ops::scan::{OptScan, Scan};
 use tract_core::prelude::{TractResult, TypedModel, TypedSimplePlan};
 
+pub(super) use fence::Fence;
+pub(super) use quotients::Quotient;
 pub(super) use stateless::carries_state;
 
 use super::model::weights_bytes;
@@ -46,14 +49,7 @@ pub(super) fn to_save(model: TypedModel) -> TractResult<TypedModel> {
 /// Runs every pass and rewrites to the fastest operators; tells the bytes of the weights, which cannot be
 /// seen behind that.
 pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
-    let optimised = |model| {
-        let mut model = apply(model)?;
-        let weights_bytes = weights_bytes(&model);
-        columns::optimise(&mut model)?;
-        row_by_row::apply(&mut model)?;
-        in_place(&mut model)?;
-        Ok((model, weights_bytes))
-    };
+    let optimised = |model| lower(apply(model)?);
     if !loops::has_one(&model) {
         return optimised(model);
     }
@@ -72,6 +68,15 @@ pub(super) fn optimise(model: TypedModel) -> TractResult<(TypedModel, u64)> {
              export it with a batch of another size, or split the graph at this node"
         ),
     }
+}
+
+/// Fits a decluttered graph without loops to the processor; tells the bytes of its weights.
+pub(super) fn lower(mut model: TypedModel) -> TractResult<(TypedModel, u64)> {
+    let weights_bytes = weights_bytes(&model);
+    columns::optimise(&mut model)?;
+    row_by_row::apply(&mut model)?;
+    in_place(&mut model)?;
+    Ok((model, weights_bytes))
 }
 
 /// Puts right what operators answer, in the graph as it will run. Comes last: rewrites do not see

@@ -24,7 +24,7 @@ use super::within;
 
 /// tract's division, which is not rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Quotient;
+pub(in crate::engine) struct Quotient;
 
 /// Makes every division a quotient, loops and branches included.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {

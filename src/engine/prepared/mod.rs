@@ -1,0 +1,226 @@
+//! A graph saved as it stands just before it is fitted to the processor: nothing left to infer, nothing left to
+//! declutter. Loading it takes a fraction of what loading its ONNX file takes.
+//!
+//! ```text
+//! lineside prepared 1, tract 0.23.9 ⏎     who reads it; another version makes its own
+//! postcard of `Content`                   what it was made for, and the graph
+//! SHA-256 of all before, 32 bytes
+//! ```
+//!
+//! Promise: the file beside a graph's is used where it was made from this very graph, for these shapes and
+//! fixed inputs, by this version of the engine, and is whole; else the graph itself is loaded, which is always
+//! there, and the model says why. Golden cases hold for both. A file of which bytes were changed is never read
+//! further than its digest; one that was made with evil intent can do what an evil ONNX file can: be refused.
+//! Not here: what is done to the graph before (`passes::apply`) and behind (`passes::lower`).
+
+mod graph;
+mod operator;
+mod value;
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tract_core::prelude::{OutletId, TypedModel};
+
+use super::caught::caught;
+use super::load::{MAX_FILE_BYTES, Parsed, Ready};
+use super::port::Port;
+use super::{Model, ModelError, TRACT_VERSION, convert, digest};
+use crate::base::Tensor;
+use crate::base::words::in_words;
+use crate::config::Card;
+use crate::config::card::PortSpec;
+
+/// Counts up when [`Content`] changes its form.
+const FORM: u32 = 1;
+
+/// The first line of a file that this version reads.
+fn first_line() -> String {
+    format!("lineside prepared {FORM}, tract {TRACT_VERSION}\n")
+}
+
+/// Why a prepared file is not used.
+#[derive(Debug, thiserror::Error)]
+pub enum Unfit {
+    /// It is there and cannot be read.
+    #[error("it cannot be read: {0}")]
+    Read(#[from] io::Error),
+    /// It is of another version of the engine, or no such file at all.
+    #[error("it was not written by this version")]
+    Version,
+    /// Bytes of it are missing or changed.
+    #[error("it is damaged")]
+    Damaged,
+    /// It was made from another graph, or for other shapes or fixed inputs.
+    #[error("it was made from another graph, or for other shapes or fixed inputs than the card's")]
+    Stale,
+    /// The engine does not take it.
+    #[error("the engine does not take it: {0}")]
+    Refused(String),
+}
+
+/// What stands in the file.
+#[derive(Debug, Serialize, Deserialize)]
+struct Content<'a> {
+    made_for: [u8; digest::BYTES],
+    /// Names.
+    outputs: Vec<String>,
+    /// Of each output: see `range`.
+    least: Vec<f64>,
+    #[serde(borrow)]
+    graph: graph::Graph<'a>,
+}
+
+/// What a folder's prepared files came to.
+#[derive(Debug, Default)]
+pub struct Prepared {
+    /// Those that were written, one a batch size.
+    pub files: Vec<PathBuf>,
+    /// Graphs that have none, by their file, and why.
+    pub without: Vec<(PathBuf, String)>,
+}
+
+/// Prepares the graph of a card, in each of its batch sizes, and removes what was prepared before.
+///
+/// # Errors
+/// A graph cannot be loaded at all, or a file not written.
+pub fn prepare(card: &Card) -> Result<Prepared, ModelError> {
+    let mut prepared = Prepared::default();
+    for size in card.sizes() {
+        let typed = Parsed::of_card(&size)?.typed(&size.graph.inputs)?;
+        match content(typed.ready()?, made_for(&size)) {
+            Ok(bytes) => {
+                let path = path_of(&size);
+                let failed = |source| ModelError::Write { path: path.clone(), source };
+                let new = path.with_extension("new");
+                fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(failed)?;
+                prepared.files.push(path);
+            }
+            Err(why) => prepared.without.push((size.graph.file, why)),
+        }
+    }
+    for old in earlier(card).into_iter().filter(|old| !prepared.files.contains(old)) {
+        fs::remove_file(&old).map_err(|source| ModelError::Write { path: old, source })?;
+    }
+    Ok(prepared)
+}
+
+/// The prepared graph of a card; `None` where there is none.
+pub(super) fn load(card: &Card) -> Result<Option<Model>, Unfit> {
+    let begun = Instant::now();
+    let path = path_of(card);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+    let ready = read(path, bytes, begun, made_for(card), &card.graph.inputs)?;
+    ready.lowered().map(Some).map_err(|error| Unfit::Refused(in_words(&error)))
+}
+
+/// What stands in a file, if it was made for this.
+fn read(
+    path: PathBuf,
+    bytes: Vec<u8>,
+    begun: Instant,
+    made_for: [u8; digest::BYTES],
+    inputs: &[PortSpec],
+) -> Result<Ready, Unfit> {
+    let first_line = first_line();
+    if !bytes.starts_with(first_line.as_bytes()) {
+        return Err(Unfit::Version);
+    }
+    let Some((whole, sum)) = bytes.split_last_chunk::<{ digest::BYTES }>() else {
+        return Err(Unfit::Damaged);
+    };
+    if digest::sha256(whole) != *sum {
+        return Err(Unfit::Damaged);
+    }
+    let body = whole.get(first_line.len()..).ok_or(Unfit::Damaged)?;
+    let refused = |why: String| Unfit::Refused(why);
+    let content: Content<'_> = postcard::from_bytes(body).map_err(|error| refused(error.to_string()))?;
+    if content.made_for != made_for {
+        return Err(Unfit::Stale);
+    }
+    let model = caught(|| content.graph.model()).map_err(refused)?;
+    let model = model.map_err(|error| refused(format!("{error:#}")))?;
+    let specs = specs(&model, inputs).ok_or(Unfit::Stale)?;
+    let names = |name: &String| Port { name: name.clone(), data_type: None, dims: None };
+    let outputs = content.outputs.iter().map(names).collect();
+    Ok(Ready { path, begun, specs, outputs, model, least: content.least })
+}
+
+/// What stands in the file; fails in words.
+fn content(ready: Ready, made_for: [u8; digest::BYTES]) -> Result<Vec<u8>, String> {
+    let Ready { outputs, model, least, .. } = ready;
+    let outputs = outputs.into_iter().map(|output| output.name).collect();
+    let content = Content { made_for, outputs, least, graph: graph::Graph::of(&model)? };
+    let bytes =
+        postcard::to_extend(&content, first_line().into_bytes()).map_err(|error| error.to_string())?;
+    let sum = digest::sha256(&bytes);
+    Ok([bytes.as_slice(), &sum].concat())
+}
+
+/// Where the prepared graph of a card's size lies: `model.1x3x64x64.prepared`, beside the graph, named after the
+/// shape of the first input.
+fn path_of(card: &Card) -> PathBuf {
+    let first = card.graph.inputs.first().map(|input| input.shape.as_slice()).unwrap_or_default();
+    let shape = first.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    card.folder.join(format!("{}{shape}.{ENDING}", stem(card)))
+}
+
+const ENDING: &str = "prepared";
+
+/// Whether a file is a prepared graph, by its name.
+pub(super) fn is_one(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == ENDING)
+}
+
+/// What the names of a card's prepared files begin with.
+fn stem(card: &Card) -> String {
+    let file = card.graph.file.file_name().unwrap_or_default().to_string_lossy();
+    format!("{}.", file.split('.').next().unwrap_or_default())
+}
+
+/// The prepared files that lie beside a card's graph.
+fn earlier(card: &Card) -> Vec<PathBuf> {
+    let is_its = |path: &PathBuf| {
+        is_one(path) && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&stem(card)))
+    };
+    let entries = card.folder.read_dir().into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(is_its).collect()
+}
+
+/// What of a card decides how its graph is prepared.
+fn made_for(card: &Card) -> [u8; digest::BYTES] {
+    let mut words = card.graph.sha256.trim().to_ascii_lowercase();
+    let mut port = |port: &PortSpec, value: Option<&Tensor>| {
+        let PortSpec { name, data_type, shape } = port;
+        words += &format!("\n{name:?} {data_type} {shape:?} {value:?}");
+    };
+    card.graph.inputs.iter().for_each(|input| port(input, None));
+    card.graph.fixed.iter().for_each(|(input, value)| port(input, Some(value)));
+    digest::sha256(words.as_bytes())
+}
+
+/// A card's inputs in the order of the graph's; `None` where they are not the same.
+fn specs(model: &TypedModel, inputs: &[PortSpec]) -> Option<Vec<PortSpec>> {
+    let of = |outlet: &OutletId| {
+        let name = &model.node(outlet.node).name;
+        let spec = inputs.iter().find(|input| input.name == *name)?;
+        let fact = model.outlet_fact(*outlet).ok()?;
+        let fits = convert::datum_type(spec.data_type) == fact.datum_type
+            && fact.shape.as_concrete() == Some(spec.shape.as_slice());
+        fits.then(|| spec.clone())
+    };
+    let specs: Vec<PortSpec> = model.inputs.iter().map(of).collect::<Option<_>>()?;
+    (specs.len() == inputs.len()).then_some(specs)
+}
+
+#[cfg(test)]
+mod tests;
