@@ -10,9 +10,9 @@ use rumqttc::QoS::AtLeastOnce;
 use crate::support::SOON;
 use crate::support::client::Client;
 use crate::support::daemon::{Daemon, lineside};
-use crate::support::models::{Model, bright, total, weigh};
+use crate::support::models::{Model, bright, total, weigh, weighed};
 use crate::support::mosquitto::{Mosquitto, Setup};
-use crate::support::site::{AVAILABILITY, Site, pipeline, result, work_folder, write_config};
+use crate::support::site::{AVAILABILITY, Site, pipeline, result, value, work_folder, write_config};
 
 const CONFIG: i32 = 78;
 const USAGE: i32 = 64;
@@ -319,4 +319,38 @@ fn the_example_configuration_is_taken_as_it_stands() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let only_the_place = said.lines().all(|line| line.contains("models") || !line.contains("example.toml:"));
     assert!(output.status.code() == Some(0) || only_the_place, "{said}");
+}
+
+#[test]
+fn a_prepared_graph_that_is_damaged_is_told_and_its_model_runs_all_the_same() {
+    let mut site = Site::new(&[weigh()]);
+    let model = site.models().join("weigh");
+    let folder = model.to_str().unwrap();
+    let output = lineside(&["prepare", folder]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let prepared = model.join("model.1x3.prepared");
+    let inspected = || String::from_utf8(lineside(&["inspect", folder]).stdout).unwrap();
+    assert!(inspected().contains(&format!("prepared    {}", prepared.display())), "{}", inspected());
+
+    let config = site.configure(&pipeline("scale", "weigh", "s/frame", "json"));
+    let checked = || {
+        let output = lineside(&["check", "-c", config.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0));
+        [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap()).concat()
+    };
+    assert!(!checked().contains("prepared graph"), "{}", checked());
+    let mut bytes = fs::read(&prepared).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&prepared, bytes).unwrap();
+    let told = "its prepared graph is not used, so that it is ready later: it is damaged";
+    assert!(checked().contains(told), "{}", checked());
+    assert!(inspected().contains("prepared    no: it is damaged"), "{}", inspected());
+
+    let mut daemon = site.start(&config);
+    assert!(daemon.log().contains(told), "{}", daemon.log());
+    site.client.publish("s/frame", AtLeastOnce, "[1,2,3]");
+    let answer = site.client.wait_for(&result("scale"), SOON, |_| true);
+    assert!((value(&answer.json(), "y") - weighed(1.0, 2.0, 3.0)).abs() < 1e-3, "{:?}", answer.json());
+    assert_eq!(daemon.stop(SOON), Some(0));
 }
