@@ -12,11 +12,8 @@ import time
 from pathlib import Path
 
 from board import HOST, Board, initramfs
-from peers import MODELS, check, cobs, readings, readings_and_pictures, right, surroundings, wait_for
+from peers import MODELS, check, cobs, little_held_at_rest, readings, readings_and_pictures, right, surroundings, wait_for
 
-# Bytes of resident memory beyond the models, of which the binary itself is most: docs/performance.md has 11.8 million, this
-# some room for another kernel.
-AT_REST_MOST = 12_500_000
 INIT = """mkdir -p /var/lib/lineside
 /lineside check -c /lineside.toml || poweroff -f
 /lineside run -c /lineside.toml &
@@ -53,9 +50,7 @@ def at_rest(board, listener):
     """What it holds before the first frame, the golden cases behind it."""
     stats = lambda: [json.loads(payload) for topic, payload in listener.all() if topic.endswith("/stats")]
     wait_for("stats", lambda: board.alive() and stats(), 60)
-    held = stats()[-1]["memory"]["resident_bytes"]
-    beyond = held - sum((MODELS / model / "model.onnx").stat().st_size for model in ("machine-failure", "part-inspection"))
-    check(beyond <= AT_REST_MOST, f"at rest: {held / 1e6:.1f} MB resident, {beyond / 1e6:.1f} MB beyond the models' files")
+    little_held_at_rest(stats()[-1]["memory"]["resident_bytes"])
 
 
 def frames_of_every_kind(board, broker, listener):
