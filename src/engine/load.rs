@@ -288,7 +288,7 @@ impl Parsed {
 /// Refuses a graph with a tensor that no board holds, before anything computes it.
 fn bounded(path: &Path, model: &TypedModel) -> Result<(), ModelError> {
     for node in model.nodes() {
-        for output in node.outputs.iter().filter(|output| !has_few_elements(&output.fact.shape)) {
+        if let Some(output) = node.outputs.iter().find(|output| !has_few_elements(&output.fact.shape)) {
             return Err(ModelError::NotAModel {
                 path: path.to_owned(),
                 why: format!(

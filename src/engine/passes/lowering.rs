@@ -24,14 +24,14 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
         Arc::new(model.nodes().iter().filter(is_settled).map(|node| node.name.clone()).collect());
     let rewritten = Arc::new(AtomicUsize::new(0));
     let optimizer = Optimizer::codegen();
-    let counted = |pass: &Box<dyn TypedPass>| -> Box<dyn TypedPass> {
-        let pass = match Question::in_place_of(&**pass) {
+    let counted = |pass: Box<dyn TypedPass>| -> Box<dyn TypedPass> {
+        let pass = match Question::in_place_of(&*pass) {
             Some(question) => Box::new(EachNode { question, settled: Arc::clone(&settled), next: 0 }),
-            None => pass.clone(),
+            None => pass,
         };
         Box::new(Counted { pass, rewritten: Arc::clone(&rewritten), once: HashSet::new() })
     };
-    let mut passes: Vec<_> = optimizer.passes.iter().map(counted).collect();
+    let mut passes: Vec<_> = optimizer.passes.iter().cloned().map(counted).collect();
     // How much was rewritten when a pass had no more to do.
     let mut idle_at = vec![None; passes.len()];
     let now = || Some(rewritten.load(Ordering::Relaxed));

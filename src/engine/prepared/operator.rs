@@ -107,7 +107,9 @@ enum Padding {
 
 /// Words for values of a type that need nothing more to be made.
 macro_rules! words {
-    ($(#[doc = $doc:literal])* $name:ident for $theirs:ident { $($word:ident $(($field:ident))?,)* }) => {
+    ($(#[doc = $doc:literal])* $name:ident for $theirs:ident {
+        $($word:ident $(($field:ident))? = $their_word:ident,)*
+    }) => {
         $(#[doc = $doc])*
         #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
         pub(super) enum $name {
@@ -117,13 +119,13 @@ macro_rules! words {
         impl $name {
             fn of(theirs: &$theirs) -> Self {
                 match theirs {
-                    $($theirs::$word $(($field))? => Self::$word $((*$field))?,)*
+                    $($theirs::$their_word $(($field))? => Self::$word $((*$field))?,)*
                 }
             }
 
             fn theirs(self) -> $theirs {
                 match self {
-                    $(Self::$word $(($field))? => $theirs::$word $(($field))?,)*
+                    $(Self::$word $(($field))? => $theirs::$their_word $(($field))?,)*
                 }
             }
         }
@@ -133,17 +135,27 @@ macro_rules! words {
 
 words! {
     /// Order of a kernel's axes.
-    Kernel for KernelFormat { OIHW, HWIO, OHWI, }
+    Kernel for KernelFormat { Oihw = OIHW, Hwio = HWIO, Ohwi = OHWI, }
 }
 
 words! {
     /// Order of a picture's axes.
-    Format for DataFormat { NCHW, NHWC, CHW, HWC, }
+    Format for DataFormat { Nchw = NCHW, Nhwc = NHWC, Chw = CHW, Hwc = HWC, }
 }
 
 words! {
     /// What becomes of the elements along some axes.
-    Reduction for Reducer { ArgMax(last), ArgMin(last), Max, Min, Prod, Sum, MeanOfSquares, All, Any, }
+    Reduction for Reducer {
+        ArgMax(last) = ArgMax,
+        ArgMin(last) = ArgMin,
+        Max = Max,
+        Min = Min,
+        Prod = Prod,
+        Sum = Sum,
+        MeanOfSquares = MeanOfSquares,
+        All = All,
+        Any = Any,
+    }
 }
 
 /// Words for operators that go by element: those without parameters, and those `with` some.
