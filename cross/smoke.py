@@ -66,8 +66,8 @@ class Device:
 
     def start(self, config):
         self.log_path = config.with_suffix(".log")
-        # As the unit sets it: what loading models took is given back at once.
-        environment = {**os.environ, "MIMALLOC_PURGE_DELAY": "0"}
+        # As the unit sets it: no huge pages, and what loading models took is given back at once.
+        environment = {**os.environ, "MIMALLOC_PURGE_DELAY": "0", "MIMALLOC_ALLOW_THP": "0"}
         command = [*self.command, "run", "-c", str(config)]
         self.running = subprocess.Popen(command, stderr=open(self.log_path, "w"), env=environment)
 

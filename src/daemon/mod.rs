@@ -8,6 +8,7 @@
 //! Promise: at a stop, sources end first, then workers drain, then the outbox, then acknowledgements;
 //! whoever misses the deadline is named. What was not settled stays with the broker.
 
+mod at_rest;
 pub mod boot;
 pub mod boots;
 pub mod ceiling;
@@ -322,6 +323,8 @@ impl Daemon {
             })
             .map_err(BootError::Thread)?;
 
+        let given = at_rest::give_back_code();
+        log::debug!("gave back {given} bytes of code");
         Ok(Self {
             config,
             shared,
