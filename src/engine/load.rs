@@ -156,7 +156,12 @@ impl Parsed {
     /// # Errors
     /// See [`Verified::of_card`], [`Verified::parse`], [`Parsed::fix`].
     pub fn of_card(card: &Card) -> Result<Self, ModelError> {
-        let mut parsed = Verified::of_card(card)?.parse()?;
+        Self::of_verified(Verified::of_card(card)?, card)
+    }
+
+    /// As [`Parsed::of_card`], with the bytes that were verified.
+    pub(super) fn of_verified(verified: Verified, card: &Card) -> Result<Self, ModelError> {
+        let mut parsed = verified.parse()?;
         for (port, value) in &card.graph.fixed {
             parsed.fix(&port.name, value)?;
         }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tract_core::internal::DimLike;
 use tract_core::model::memory::eval_tmp_memory_usage;
@@ -72,17 +72,19 @@ impl Model {
         }))
     }
 
-    /// The model of a card, with the card's shapes: as it was prepared, else verified and parsed.
+    /// The model of a card, with the card's shapes: verified, then as it was prepared, else parsed.
     ///
     /// # Errors
     /// See [`ModelError`]; whatever is wrong, nothing of it is kept.
     pub fn load(card: &Card) -> Result<Self, ModelError> {
-        let unfit = match prepared::load(card) {
+        let begun = Instant::now();
+        let verified = Verified::of_card(card)?;
+        let unfit = match prepared::load(card, begun) {
             Ok(Some(model)) => return Ok(model),
             Ok(None) => None,
             Err(unfit) => Some(unfit),
         };
-        let mut model = Parsed::of_card(card)?.prepare(&card.graph.inputs)?;
+        let mut model = Parsed::of_verified(verified, card)?.prepare(&card.graph.inputs)?;
         // Nobody shares it yet.
         if let Some(inner) = Arc::get_mut(&mut model.0) {
             inner.unprepared = unfit;

@@ -3,6 +3,8 @@
 //! Types and shapes between them are not in it: each operator is asked again, so that no file can claim
 //! others. What is written is read again and held against the graph, node by node, before it counts.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 use tract_core::internal::*;
 use tract_core::ops::konst::Const;
@@ -99,6 +101,28 @@ impl<'a> Graph<'a> {
         model.set_input_outlets(&outlets(&self.inputs)?)?;
         model.select_output_outlets(&outlets(&self.outputs)?)?;
         Ok(model)
+    }
+}
+
+/// Gives names to nodes in the order in which they run: where tract has told several of one name apart by a number
+/// behind it, it may count otherwise the next time. Inputs keep theirs.
+pub(super) fn settle_names(model: &mut TypedModel) {
+    let mut taken: HashSet<String> =
+        model.inputs.iter().map(|input| model.node(input.node).name.clone()).collect();
+    for id in 0..model.nodes().len() {
+        if model.inputs.iter().any(|input| input.node == id) {
+            continue;
+        }
+        let mut name = model.node(id).name.clone();
+        while let Some((base, number)) = name.rsplit_once('.')
+            && !number.is_empty()
+            && number.bytes().all(|digit| digit.is_ascii_digit())
+        {
+            name.truncate(base.len());
+        }
+        let counted = (1..).map(|nth| format!("{name}.{nth}"));
+        let settled = std::iter::once(name.clone()).chain(counted).find(|name| taken.insert(name.clone()));
+        model.node_mut(id).name = settled.unwrap_or(name);
     }
 }
 

@@ -2,14 +2,14 @@
 //! declutter. Loading it takes a fraction of what loading its ONNX file takes.
 //!
 //! ```text
-//! lineside prepared 1, tract 0.23.9 ⏎     who reads it; another version makes its own
-//! postcard of `Content`                   what it was made for, and the graph
+//! lineside 0.1.0 prepared 1, tract 0.23.9 ⏎     who reads it; another version makes its own
+//! postcard of `Content`                         what it was made for, and the graph
 //! SHA-256 of all before, 32 bytes
 //! ```
 //!
-//! Promise: the file beside a graph's is used where it was made from this very graph, for these shapes and
-//! fixed inputs, by this version of the engine, and is whole; else the graph itself is loaded, which is always
-//! there, and the model says why. Golden cases hold for both. A file of which bytes were changed is never read
+//! Promise: the file beside a graph's, which is verified all the same, is used where it was made from this very graph,
+//! for these shapes and fixed inputs, by this version, and is whole; else the graph itself is loaded, and the model
+//! says why. Golden cases hold for both. A file of which bytes were changed is never read
 //! further than its digest; one that was made with evil intent can do what an evil ONNX file can: be refused.
 //! Not here: what is done to the graph before (`passes::apply`) and behind (`passes::lower`).
 
@@ -20,6 +20,7 @@ mod value;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::process;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -34,12 +35,12 @@ use crate::base::words::in_words;
 use crate::config::Card;
 use crate::config::card::PortSpec;
 
-/// Counts up when [`Content`] changes its form.
+/// Counts up between two versions when [`Content`] changes its form, or a pass what it makes of a graph.
 const FORM: u32 = 1;
 
 /// The first line of a file that this version reads.
 fn first_line() -> String {
-    format!("lineside prepared {FORM}, tract {TRACT_VERSION}\n")
+    format!("lineside {} prepared {FORM}, tract {TRACT_VERSION}\n", env!("CARGO_PKG_VERSION"))
 }
 
 /// Why a prepared file is not used.
@@ -95,8 +96,9 @@ pub fn prepare(card: &Card) -> Result<Prepared, ModelError> {
             Ok(bytes) => {
                 let path = path_of(&size);
                 let failed = |source| ModelError::Write { path: path.clone(), source };
-                let new = path.with_extension("new");
-                fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path)).map_err(failed)?;
+                let new = path.with_extension(format!("new-{}", process::id()));
+                let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &path));
+                written.inspect_err(|_| drop(fs::remove_file(&new))).map_err(failed)?;
                 prepared.files.push(path);
             }
             Err(why) => prepared.without.push((size.graph.file, why)),
@@ -109,21 +111,33 @@ pub fn prepare(card: &Card) -> Result<Prepared, ModelError> {
 }
 
 /// The prepared graph of a card; `None` where there is none.
-pub(super) fn load(card: &Card) -> Result<Option<Model>, Unfit> {
-    let begun = Instant::now();
+pub(super) fn load(card: &Card, begun: Instant) -> Result<Option<Model>, Unfit> {
     let path = path_of(card);
-    let file = match File::open(&path) {
-        Ok(file) => file,
+    let metadata = match fs::metadata(&path) {
+        Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
+    // A pipe would be waited for.
+    if !metadata.is_file() {
+        return Err(Unfit::Read(io::ErrorKind::InvalidInput.into()));
+    }
+    let mut file = File::open(&path)?;
+    let first_line = first_line();
     let mut bytes = Vec::new();
+    file.by_ref().take(first_line.len() as u64).read_to_end(&mut bytes)?;
+    if bytes != first_line.as_bytes() {
+        return Err(Unfit::Version);
+    }
+    if metadata.len() > MAX_FILE_BYTES {
+        return Err(Unfit::Damaged);
+    }
     file.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
     let ready = read(path, bytes, begun, made_for(card), &card.graph.inputs)?;
     ready.lowered().map(Some).map_err(|error| Unfit::Refused(in_words(&error)))
 }
 
-/// What stands in a file, if it was made for this.
+/// What stands in a file of this version, if it was made for this.
 fn read(
     path: PathBuf,
     bytes: Vec<u8>,
@@ -131,17 +145,13 @@ fn read(
     made_for: [u8; digest::BYTES],
     inputs: &[PortSpec],
 ) -> Result<Ready, Unfit> {
-    let first_line = first_line();
-    if !bytes.starts_with(first_line.as_bytes()) {
-        return Err(Unfit::Version);
-    }
     let Some((whole, sum)) = bytes.split_last_chunk::<{ digest::BYTES }>() else {
         return Err(Unfit::Damaged);
     };
     if digest::sha256(whole) != *sum {
         return Err(Unfit::Damaged);
     }
-    let body = whole.get(first_line.len()..).ok_or(Unfit::Damaged)?;
+    let body = whole.get(first_line().len()..).ok_or(Unfit::Damaged)?;
     let refused = |why: String| Unfit::Refused(why);
     let content: Content<'_> = postcard::from_bytes(body).map_err(|error| refused(error.to_string()))?;
     if content.made_for != made_for {
@@ -157,7 +167,8 @@ fn read(
 
 /// What stands in the file; fails in words.
 fn content(ready: Ready, made_for: [u8; digest::BYTES]) -> Result<Vec<u8>, String> {
-    let Ready { outputs, model, least, .. } = ready;
+    let Ready { outputs, mut model, least, .. } = ready;
+    graph::settle_names(&mut model);
     let outputs = outputs.into_iter().map(|output| output.name).collect();
     let content = Content { made_for, outputs, least, graph: graph::Graph::of(&model)? };
     let bytes =
@@ -167,11 +178,11 @@ fn content(ready: Ready, made_for: [u8; digest::BYTES]) -> Result<Vec<u8>, Strin
 }
 
 /// Where the prepared graph of a card's size lies: `model.1x3x64x64.prepared`, beside the graph, named after the
-/// shape of the first input.
+/// shapes of its inputs.
 fn path_of(card: &Card) -> PathBuf {
-    let first = card.graph.inputs.first().map(|input| input.shape.as_slice()).unwrap_or_default();
-    let shape = first.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-    card.folder.join(format!("{}{shape}.{ENDING}", stem(card)))
+    let shape = |input: &PortSpec| input.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    let shapes = card.graph.inputs.iter().map(shape).collect::<Vec<_>>().join("_");
+    card.folder.join(format!("{}{shapes}.{ENDING}", stem(card)))
 }
 
 const ENDING: &str = "prepared";
@@ -187,13 +198,10 @@ fn stem(card: &Card) -> String {
     format!("{}.", file.split('.').next().unwrap_or_default())
 }
 
-/// The prepared files that lie beside a card's graph.
+/// The prepared files of a folder.
 fn earlier(card: &Card) -> Vec<PathBuf> {
-    let is_its = |path: &PathBuf| {
-        is_one(path) && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&stem(card)))
-    };
     let entries = card.folder.read_dir().into_iter().flatten().flatten();
-    entries.map(|entry| entry.path()).filter(is_its).collect()
+    entries.map(|entry| entry.path()).filter(|path| is_one(path)).collect()
 }
 
 /// What of a card decides how its graph is prepared.

@@ -1,6 +1,6 @@
 //! The operators that a prepared graph has words for, and back.
 //!
-//! A new one is a variant here, with a line each way; its order is the file's, so it goes last. What has no
+//! A new one is a variant here, with a line each way; the file counts them, so `FORM` goes up with it. What has no
 //! word is named by `prepare`, and its graph is loaded from ONNX as before.
 
 use std::borrow::Cow;

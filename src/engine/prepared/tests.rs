@@ -87,13 +87,17 @@ fn the_shipped_models_are_prepared_by_this_version() {
 
 #[test]
 fn preparing_twice_gives_the_same_bytes_and_leaves_no_other_file() {
-    let (_base, card) = copied(&shipped()[0]);
-    fs::write(card.folder.join("model.1x9.prepared"), "old").unwrap();
-    let first = prepare(&card).unwrap().files;
-    let bytes = fs::read(&first[0]).unwrap();
-    assert_eq!(prepare(&card).unwrap().files, first);
-    assert_eq!(fs::read(&first[0]).unwrap(), bytes);
-    assert_eq!(earlier(&card), first);
+    for folder in shipped() {
+        let (_base, card) = copied(&folder);
+        fs::write(card.folder.join("model-batch-8.8x9.prepared"), "old").unwrap();
+        let first = prepare(&card).unwrap().files;
+        let bytes = fs::read(&first[0]).unwrap();
+        for _ in 0..4 {
+            assert_eq!(prepare(&card).unwrap().files, first);
+            assert!(fs::read(&first[0]).unwrap() == bytes, "{folder:?}");
+        }
+        assert_eq!(earlier(&card), first);
+    }
 }
 
 /// A prepared model, and what becomes of it after something was done to its file.
@@ -124,7 +128,7 @@ fn a_file_that_does_not_fit_is_left_and_the_graph_loaded() {
     assert_eq!(unfit(&|bytes, _| bytes[200] ^= 1), "it is damaged");
     assert_eq!(unfit(&|bytes, _| bytes.truncate(300)), "it is damaged");
     assert_eq!(unfit(&|bytes, _| bytes.truncate(50)), "it is damaged");
-    for other in ["", "lineside prepared 0, tract 0.23.9\n", "{}"] {
+    for other in ["", "lineside 0.0.9 prepared 1, tract 0.23.9\n", "{}"] {
         let change = |bytes: &mut Vec<u8>, _: &mut Card| *bytes = other.into();
         assert_eq!(unfit(&change), "it was not written by this version");
     }
@@ -157,7 +161,7 @@ fn a_prepared_graph_of_other_bytes_is_refused_or_runs_and_never_panics() {
             bytes[places[below(places.len())]] = below(256) as u8;
             resealed(&mut bytes);
             fs::write(&path, bytes).unwrap();
-            match load(&card) {
+            match load(&card, Instant::now()) {
                 Ok(model) => {
                     let model = model.unwrap();
                     let inputs: Vec<Tensor> =
@@ -203,4 +207,34 @@ fn a_real_model_is_prepared_and_answers_alike_or_its_operator_is_named() {
     }
     assert!(prepared.len() >= 4, "{prepared:?}");
     println!("prepared: {prepared:?}");
+}
+
+#[test]
+fn a_graph_that_is_not_the_cards_is_refused_whatever_lies_beside_it() {
+    let (_base, card) = copied(&shipped()[2]);
+    prepare(&card).unwrap();
+    let other = shipped()[1].join("model.onnx");
+    fs::copy(other, card.folder.join("model.onnx")).unwrap();
+    assert!(matches!(Model::load(&card), Err(ModelError::Digest { .. })));
+    fs::remove_file(card.folder.join("model.onnx")).unwrap();
+    assert!(matches!(Model::load(&card), Err(ModelError::Read { .. })));
+}
+
+#[test]
+fn what_is_no_file_or_has_no_end_is_left_without_a_wait() {
+    let (_base, card) = copied(&shipped()[2]);
+    let path = prepare(&card).unwrap().files.remove(0);
+    let unfit = || Model::load(&card).unwrap().unprepared().unwrap().to_string();
+    let sparse = File::create(&path).unwrap();
+    sparse.set_len(1 << 40).unwrap();
+    assert_eq!(unfit(), "it was not written by this version");
+    fs::write(&path, first_line()).unwrap();
+    File::options().append(true).open(&path).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(unfit(), "it is damaged");
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(unfit().starts_with("it cannot be read"), "{}", unfit());
+    fs::remove_dir(&path).unwrap();
+    assert!(process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    assert!(unfit().starts_with("it cannot be read"), "{}", unfit());
 }
