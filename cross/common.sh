@@ -72,14 +72,14 @@ target_of() {
 }
 
 # target_facts TARGET: sets `qemu` (the emulator's suffix), `cpu` (the processor that is
-# emulated where no board says otherwise), `deb_arch`.
+# emulated where no board says otherwise), `deb_arch`, `machine` (as readelf names it).
 target_facts() {
   case $1 in
-    aarch64-*) qemu=aarch64 cpu=cortex-a53 deb_arch=arm64 ;;
-    armv7-*) qemu=arm cpu=cortex-a7 deb_arch=armhf ;;
-    arm-*) qemu=arm cpu=arm1176 deb_arch=armhf ;;
-    riscv64gc-*) qemu=riscv64 cpu=rv64 deb_arch=riscv64 ;;
-    x86_64-*) qemu= cpu= deb_arch=amd64 ;;
+    aarch64-*) qemu=aarch64 cpu=cortex-a53 deb_arch=arm64 machine=AArch64 ;;
+    armv7-*) qemu=arm cpu=cortex-a7 deb_arch=armhf machine=ARM ;;
+    arm-*) qemu=arm cpu=arm1176 deb_arch=armhf machine=ARM ;;
+    riscv64gc-*) qemu=riscv64 cpu=rv64 deb_arch=riscv64 machine=RISC-V ;;
+    x86_64-*) qemu= cpu= deb_arch=amd64 machine='Advanced Micro Devices X86-64' ;;
   esac
 }
 
@@ -89,7 +89,7 @@ binary_of() { echo "$target_dir/$1/$2/lineside"; }
 # emulator_of BOARD|TARGET TARGET [CPU]: the command that runs a binary of the target on this machine;
 # empty where none is needed.
 emulator_of() {
-  local named=$1 target=$2 wanted=${3:-} qemu cpu deb_arch
+  local named=$1 target=$2 wanted=${3:-} qemu cpu deb_arch machine
   target_facts "$target"
   [ -n "$qemu" ] || return 0
   if [ -n "$wanted" ]; then

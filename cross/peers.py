@@ -27,9 +27,9 @@ ME = Path(sys.argv[0]).stem
 checks = 0
 
 
-# Bytes of resident memory beyond the models, of which the binary itself is most: docs/performance.md has what was
+# Bytes of resident memory beyond the models: docs/performance.md has what was
 # measured, this some room for another kernel.
-AT_REST_MOST = 12_500_000
+AT_REST_MOST = 8_000_000
 
 
 def check(holds, words):

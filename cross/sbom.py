@@ -1,4 +1,4 @@
-"""What is inside the binary of a target: a CycloneDX 1.5 bill of materials, and every licence text.
+"""What is inside a target's package, binary and models: a CycloneDX 1.5 bill of materials, and every licence text.
 
 Usage: sbom.py TARGET OUT_FOLDER; writes sbom.cdx.json and THIRD-PARTY.txt. From `cargo metadata` for that target
 and the features of a device, build-time crates left out. No time stamps: the same tree gives the same bytes.
@@ -42,6 +42,11 @@ def packages(target):
     return [(by_id[name], [by_id[dep] for dep in seen[name] if dep in seen]) for name in order]
 
 
+def models():
+    """The cards of the models that a package brings along."""
+    return [tomllib.loads(card.read_text()) for card in sorted(ROOT.glob("models/*/model.toml"))]
+
+
 def purl(package):
     # What this project keeps under another's name is not the other's.
     ours = package["source"] is None and package["name"] != "lineside"
@@ -83,6 +88,12 @@ def bill(target, found):
             {"type": "library", "name": tool["name"], "description": f"as of {tool['of']}",
              "licenses": [{"expression": tool["license"]}]}  # fmt: skip
             for tool in TOOLS
+        ]
+        + [
+            {"type": "machine-learning-model", "name": card["name"], "version": card["version"], "description": card["summary"],
+             "licenses": [{"expression": card["licence"]}],
+             "hashes": [{"alg": "SHA-256", "content": card["graph"]["sha256"]}]}  # fmt: skip
+            for card in models()
         ],
         "dependencies": [
             {"ref": purl(package), "dependsOn": sorted({purl(dep) for dep in deps})} for package, deps in found
@@ -95,7 +106,7 @@ def bill(target, found):
 
 def licences(found):
     """One list of who is inside under which licence, then each different text once."""
-    lines = ["What is inside this binary, and under which licences.", ""]
+    lines = ["What is inside this package, and under which licences.", ""]
     texts = {}
     for package, _ in found:
         name = f"{package['name']} {package['version']}"
@@ -107,6 +118,8 @@ def licences(found):
                     and len(file.relative_to(folder).parts) <= 3 and "target" not in file.relative_to(folder).parts:  # fmt: skip
                 texts.setdefault(file.read_text(errors="replace").strip(), []).append(name)
     lines += [f"{tool['name']} (as of {tool['of']}): {tool['license']}" for tool in TOOLS]
+    lines += ["", "Its models; whom to name, and for what, stands in the README.md beside each:", ""]
+    lines += [f"{card['name']} {card['version']}: {card['licence']}" for card in models()]
     for text, names in texts.items():
         lines += ["", "=" * 80, ", ".join(sorted(set(names))), "=" * 80, "", text]
     return "\n".join(lines) + "\n"
