@@ -54,7 +54,9 @@ mod tests {
 7f0000002000-7f0000003000 r-xp 00000000 00:00 0                          [vdso]
 7f0000004000-7f0000005000 rw-p 00000000 00:00 0 
 ";
-        assert_eq!(code(maps, "/usr/bin/line side"), [0x012f_d000..0x01d7_e000]);
+        let found: Vec<_> =
+            code(maps, "/usr/bin/line side").into_iter().map(|pages| (pages.start, pages.end)).collect();
+        assert_eq!(found, [(0x012f_d000, 0x01d7_e000)]);
         assert!(
             code(maps, "/usr/bin/line").is_empty()
                 && code("", "x").is_empty()
