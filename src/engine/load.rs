@@ -286,6 +286,7 @@ impl Parsed {
         if let Some(why) = rehearsed::unable(&model) {
             return Err(ModelError::Unable { path, why });
         }
+        let outputs = outputs.into_iter().map(|output| output.name).collect();
         Ok(Typed { path, begun, specs, outputs, model })
     }
 }
@@ -322,7 +323,8 @@ pub(super) struct Typed {
     path: PathBuf,
     begun: Instant,
     specs: Vec<PortSpec>,
-    outputs: Vec<Port>,
+    /// Names.
+    outputs: Vec<String>,
     model: TypedModel,
 }
 
@@ -365,7 +367,8 @@ pub(super) struct Ready {
     pub(super) path: PathBuf,
     pub(super) begun: Instant,
     pub(super) specs: Vec<PortSpec>,
-    pub(super) outputs: Vec<Port>,
+    /// Names.
+    pub(super) outputs: Vec<String>,
     pub(super) model: TypedModel,
     /// Of each output: see [`range`].
     pub(super) least: Vec<f64>,
@@ -380,12 +383,12 @@ impl Ready {
     }
 }
 
-/// Orders the graph for execution.
+/// Orders the graph for execution; `outputs` are names.
 fn planned(
     path: PathBuf,
     begun: Instant,
     specs: Vec<PortSpec>,
-    outputs: &[Port],
+    outputs: &[String],
     model: TypedModel,
     known: Known,
 ) -> Result<Model, ModelError> {
@@ -393,7 +396,7 @@ fn planned(
     let facts = step(&path, Step::Plan, || {
         (0..outputs.len()).map(|ix| plan.model().output_fact(ix).cloned()).collect::<TractResult<Vec<_>>>()
     })?;
-    let outputs = outputs.iter().zip(&facts).map(|(port, fact)| nnef::port(&port.name, fact)).collect();
+    let outputs = outputs.iter().zip(&facts).map(|(name, fact)| nnef::port(name, fact)).collect();
     Ok(Model::new(path, plan, specs, outputs, known, begun.elapsed()))
 }
 

@@ -8,6 +8,7 @@
 //! since. All else is tract's own passes in tract's own order.
 
 use std::collections::HashSet;
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -52,13 +53,20 @@ pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
 }
 
 /// Tells how often a pass has rewritten something.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Counted {
     pass: Box<dyn TypedPass>,
     /// By all passes together.
     rewritten: Arc<AtomicUsize>,
     /// Rewrites that are applied at most once: the session leaves out a second one.
     once: HashSet<String>,
+}
+
+/// tract writes a pass into each patch that it makes: no more than what it is.
+impl fmt::Debug for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pass.fmt(f)
+    }
 }
 
 impl TypedPass for Counted {
@@ -98,21 +106,32 @@ enum Question {
 impl Question {
     /// Of the pass of tract's that asks the same.
     fn in_place_of(pass: &dyn TypedPass) -> Option<Self> {
-        match format!("{pass:?}").as_str() {
-            "codegen" => Some(Self::Codegen),
-            "declutter" => Some(Self::Declutter),
-            _ => None,
+        let name = format!("{pass:?}");
+        [Self::Codegen, Self::Declutter].into_iter().find(|question| question.name() == name)
+    }
+
+    /// Of that pass.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Codegen => "codegen",
+            Self::Declutter => "declutter",
         }
     }
 }
 
 /// Asks one node after the other, and goes on where something was rewritten.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct EachNode {
     question: Question,
     /// Nodes that cannot become simpler, by name.
     settled: Arc<HashSet<String>>,
     next: usize,
+}
+
+impl fmt::Debug for EachNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.question.name())
+    }
 }
 
 impl TypedPass for EachNode {

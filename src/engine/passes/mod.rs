@@ -4,6 +4,7 @@
 //! [`apply`]. The model's golden cases hold for what comes out.
 
 mod columns;
+mod eight_sums;
 mod equal_on_paper;
 mod fence;
 mod foot;

@@ -27,6 +27,7 @@ use tract_core::tract_data::itertools::Itertools;
 use tract_core::tract_linalg::reduce::Reduce as Kernel;
 use tract_core::tract_linalg::routines::Func;
 
+use super::eight_sums::eight_sums;
 use super::{foot, row_by_row, shut_gates, within};
 
 /// Wraps what needs it, loops and branches included.
@@ -432,19 +433,7 @@ pub(super) fn sum_is_finite(numbers: &[f32]) -> bool {
     {
         return sum.run(numbers).is_ok_and(f32::is_finite);
     }
-    // Eight sums, written out: a build for size makes them no loop of one, and one for speed a vector.
-    let (eights, rest) = numbers.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
-    for [a, b, c, d, e, f, g, h] in eights {
-        sums[0] += a;
-        sums[1] += b;
-        sums[2] += c;
-        sums[3] += d;
-        sums[4] += e;
-        sums[5] += f;
-        sums[6] += g;
-        sums[7] += h;
-    }
+    let (sums, rest) = eight_sums(numbers);
     sums.iter().chain(rest).sum::<f32>().is_finite()
 }
 

@@ -8,6 +8,8 @@ use tract_core::internal::*;
 use tract_core::ops::nn::{Reduce, Reducer};
 use tract_core::tract_linalg::routines::Func;
 
+use super::eight_sums::eight_sums;
+
 /// Takes the place of tract's operators in a graph that is optimised already.
 pub(super) fn apply(model: &mut TypedModel) -> TractResult<()> {
     for id in 0..model.nodes().len() {
@@ -89,21 +91,9 @@ impl TypedOp for RowByRow {
     as_op!();
 }
 
-/// As `ndarray` adds, in eight sums; written out, because a build for size unrolls nothing.
+/// As `ndarray` adds.
 fn sum(row: &[f32]) -> f32 {
-    let (eights, rest) = row.as_chunks::<8>();
-    let mut sums = [0.0_f32; 8];
-    for [a, b, c, d, e, f, g, h] in eights {
-        sums[0] += a;
-        sums[1] += b;
-        sums[2] += c;
-        sums[3] += d;
-        sums[4] += e;
-        sums[5] += f;
-        sums[6] += g;
-        sums[7] += h;
-    }
-    let [a, b, c, d, e, f, g, h] = sums;
+    let ([a, b, c, d, e, f, g, h], rest) = eight_sums(row);
     let sum = 0.0 + (a + e) + (b + f) + (c + g) + (d + h);
     rest.iter().fold(sum, |sum, x| sum + x)
 }

@@ -28,7 +28,6 @@ use tract_core::prelude::{OutletId, TypedModel};
 
 use super::caught::caught;
 use super::load::{MAX_FILE_BYTES, Parsed, Ready};
-use super::port::Port;
 use super::{Model, ModelError, TRACT_VERSION, convert, digest};
 use crate::base::Tensor;
 use crate::base::words::in_words;
@@ -160,16 +159,13 @@ fn read(
     let model = caught(|| content.graph.model()).map_err(refused)?;
     let model = model.map_err(|error| refused(format!("{error:#}")))?;
     let specs = specs(&model, inputs).ok_or(Unfit::Stale)?;
-    let names = |name: &String| Port { name: name.clone(), data_type: None, dims: None };
-    let outputs = content.outputs.iter().map(names).collect();
-    Ok(Ready { path, begun, specs, outputs, model, least: content.least })
+    Ok(Ready { path, begun, specs, outputs: content.outputs, model, least: content.least })
 }
 
 /// What stands in the file; fails in words.
 fn content(ready: Ready, made_for: [u8; digest::BYTES]) -> Result<Vec<u8>, String> {
     let Ready { outputs, mut model, least, .. } = ready;
     graph::settle_names(&mut model);
-    let outputs = outputs.into_iter().map(|output| output.name).collect();
     let content = Content { made_for, outputs, least, graph: graph::Graph::of(&model)? };
     let bytes =
         postcard::to_extend(&content, first_line().into_bytes()).map_err(|error| error.to_string())?;
