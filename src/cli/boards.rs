@@ -1,7 +1,7 @@
 //! `lineside boards`: what it can run on, and which of them this is.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -31,6 +31,7 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let known = |name: &str| Board::named(name).map_err(|why| Failure::new(Exit::Usage, why));
     let said = if args.detect {
+        is_tree(&args.device_tree)?;
         let found = detect(&args.device_tree, std::env::consts::ARCH).map_err(|error| {
             Failure::new(Exit::IoErr, format!("cannot read {}: {error}", args.device_tree.display()))
         })?;
@@ -68,6 +69,20 @@ pub fn run(args: Args) -> Result<(), Failure> {
     // Whoever closes the pipe early has read enough.
     let _ = std::io::stdout().write_all(said.as_bytes());
     Ok(())
+}
+
+/// Whether a folder that somebody named is a device tree; this machine's own may be missing.
+fn is_tree(root: &Path) -> Result<(), Failure> {
+    if root == Path::new(DEVICE_TREE) || root.join("compatible").exists() {
+        return Ok(());
+    }
+    let root_words = root.display();
+    let why = if root.is_dir() {
+        format!("{root_words} has no file `compatible`; give a device tree's root, such as {DEVICE_TREE}")
+    } else {
+        format!("there is no folder {root_words}; give a device tree's root, such as {DEVICE_TREE}")
+    };
+    Err(Failure::new(Exit::IoErr, why))
 }
 
 fn table(boards: &[Board]) -> String {
@@ -146,6 +161,16 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn a_device_tree_that_was_named_and_is_none_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let why = |path: &Path| is_tree(path).unwrap_err().error.to_string();
+        assert!(why(folder.path()).contains("has no file `compatible`"));
+        assert!(why(&folder.path().join("none")).starts_with("there is no folder"));
+        std::fs::write(folder.path().join("compatible"), "acme,one\0").unwrap();
+        assert!(is_tree(folder.path()).is_ok() && is_tree(Path::new(DEVICE_TREE)).is_ok());
     }
 
     #[test]

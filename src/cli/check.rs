@@ -11,7 +11,9 @@ use serde_json::json;
 
 use super::{Exit, Failure};
 use crate::base::words::{in_words, mib};
-use crate::config::{Board, Card, Complaint, Config, ConfigError, SourceKind, ThisMachine, World, agree};
+use crate::config::{
+    Board, Card, Complaint, Config, ConfigError, Format, SourceKind, ThisMachine, World, agree,
+};
 use crate::daemon::boot::{self, Verified, VerifyError};
 use crate::daemon::ceiling::Ceiling;
 use crate::engine::{self, ModelError};
@@ -28,7 +30,7 @@ pub struct Args {
     #[arg(long, value_name = "BOARD")]
     board: Option<String>,
     /// One JSON object for a machine: {ok, complaints: [{file, line, column, message}],
-    /// warnings: […], memory_ceiling_bytes}
+    /// warnings: […], memory_ceiling_bytes, memory: {needed_bytes, most_bytes, budget_bytes, fits}}
     #[arg(long)]
     json: bool,
 }
@@ -86,10 +88,12 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let said = match &config {
         _ if args.json => {
-            let memory = ceiling.map(|ceiling| ceiling.bytes());
+            let most = ceiling.as_ref().map(Ceiling::bytes);
+            let memory =
+                config.as_ref().zip(ceiling.as_ref()).map(|(config, ceiling)| memory(config, ceiling));
             let said = json!({
                 "ok": complaints.is_empty(), "complaints": listed(&complaints), "warnings": warnings(&models),
-                "memory_ceiling_bytes": memory,
+                "memory_ceiling_bytes": most, "memory": memory,
             });
             format!("{said}\n")
         }
@@ -140,6 +144,17 @@ impl World for OnBoard<'_> {
     fn read(&self, path: &Path) -> std::io::Result<String> {
         ThisMachine.read(path)
     }
+}
+
+/// What the text says about memory, for a machine. `fits` is null where the board has no budget.
+fn memory(config: &Config, ceiling: &Ceiling) -> serde_json::Value {
+    let budget = config.device.board.memory_budget_bytes;
+    json!({
+        "needed_bytes": ceiling.needed_bytes(),
+        "most_bytes": ceiling.bytes(),
+        "budget_bytes": budget,
+        "fits": budget.map(|budget| ceiling.bytes() <= budget),
+    })
 }
 
 /// Models that the board cannot work with, however empty the queues are.
@@ -366,13 +381,23 @@ fn summary(config: &Config, models: &Models, ceiling: Option<&Ceiling>) -> Strin
         let budget = config.device.board.memory_budget_bytes;
         if let Some(budget) = budget.filter(|budget| ceiling.bytes() > *budget) {
             lines.push(format!(
-                "            that is more than the {} MiB of board {}: lower queue_bytes, max_payload_bytes or memory_bytes",
+                "            that is more than the {} MiB of board {}: lower {}",
                 budget >> 20,
-                config.device.board.name
+                config.device.board.name,
+                what_to_lower(config)
             ));
         }
     }
     lines.join("\n") + "\n"
+}
+
+/// Keys that bound what a daemon takes. A picture of `max_pixels` is most of it wherever one is decoded.
+fn what_to_lower(config: &Config) -> &'static str {
+    if config.pipelines.iter().any(|pipeline| pipeline.decode.format == Format::Image) {
+        "[decode] max_pixels, [runtime] workers, queue_bytes, max_payload_bytes or memory_bytes"
+    } else {
+        "queue_bytes, max_payload_bytes or memory_bytes"
+    }
 }
 
 #[cfg(test)]
@@ -476,6 +501,29 @@ mod tests {
         let other = config.replace("raspberry-pi-4", "generic");
         let read = Config::parse(&other, Path::new("l.toml"), &|_: &str| None).unwrap();
         assert!(ports_of_other_boards(&read, &other, |_| false).is_empty());
+    }
+
+    #[test]
+    fn memory_beyond_the_budget_is_told_to_machines_and_pictures_by_their_key() {
+        let zero = CONFIG.replace("id = \"d\"", "id = \"d\"\nboard = \"raspberry-pi-zero\"");
+        let read = |text: &str| Config::parse(text, Path::new("l.toml"), &|_: &str| None).unwrap();
+        let with = |config: &Config, bytes| {
+            let ceiling = Ceiling { parts: vec![("program", 48 << 20), ("queues", bytes)], unknown: vec![] };
+            (memory(config, &ceiling), summary(config, &Models::default(), Some(&ceiling)))
+        };
+        let config = read(&zero);
+        let (json, text) = with(&config, 145 << 20);
+        assert_eq!(json["fits"], false);
+        assert_eq!(
+            (&json["needed_bytes"], &json["most_bytes"], &json["budget_bytes"]),
+            (&json!(48 << 20), &json!(193 << 20), &json!(192 << 20))
+        );
+        assert!(text.contains("more than the 192 MiB") && !text.contains("max_pixels"), "{text}");
+        assert_eq!(with(&config, 144 << 20).0["fits"], true);
+        let (_, text) = with(&read(&zero.replace("\"json\"", "\"image\"")), 145 << 20);
+        assert!(text.contains("lower [decode] max_pixels"), "{text}");
+        let generic = CONFIG.replace("id = \"d\"", "id = \"d\"\nboard = \"generic\"");
+        assert_eq!(with(&read(&generic), 1 << 40).0["fits"], serde_json::Value::Null);
     }
 
     #[test]

@@ -37,14 +37,25 @@ struct Cli {
     verb: Verb,
 }
 
-const AFTER_HELP: &str = "\
-Start here:
-  lineside demo                        the whole product on this machine, nothing to install
-  lineside config example > line.toml  a commented configuration
-  lineside check -c line.toml          every mistake in it, at once
-  lineside run -c line.toml            the daemon
+macro_rules! after_help {
+    ($first:literal) => {
+        concat!(
+            "Start here:\n",
+            $first,
+            "  lineside config example > line.toml  a commented configuration\n",
+            "  lineside check -c line.toml          every mistake in it, at once\n",
+            "  lineside run -c line.toml            the daemon\n\n",
+            "Exit codes: 0 done, 64 usage, 65 bad data, 69 unavailable, 70 internal, 74 input/output, 78 configuration"
+        )
+    };
+}
 
-Exit codes: 0 done, 64 usage, 65 bad data, 69 unavailable, 70 internal, 74 input/output, 78 configuration";
+#[cfg(feature = "demo")]
+const AFTER_HELP: &str = after_help!(
+    "  lineside demo                        the whole product on this machine, nothing to install\n"
+);
+#[cfg(not(feature = "demo"))]
+const AFTER_HELP: &str = after_help!("");
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -177,4 +188,24 @@ fn paint(is_terminal: bool) -> Paint {
     let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
         || std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     if is_terminal && !unwanted { Paint::Colour } else { Paint::Plain }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn help_starts_with_verbs_that_this_build_has() {
+        let cli = Cli::command();
+        let verbs: Vec<&str> = AFTER_HELP
+            .lines()
+            .filter_map(|line| line.strip_prefix("  lineside ")?.split_whitespace().next())
+            .collect();
+        assert!(verbs.contains(&"run"), "{verbs:?}");
+        for verb in verbs {
+            assert!(cli.find_subcommand(verb).is_some_and(|known| !known.is_hide_set()), "{verb}");
+        }
+    }
 }

@@ -27,6 +27,10 @@ pub struct Args {
 pub fn run(args: Args) -> Result<(), Failure> {
     let mut without = Vec::new();
     for path in &args.models {
+        if path.is_file() {
+            let why = format!("{} is a file; give a model folder, one with a model.toml", path.display());
+            return Err(Failure::new(Exit::Usage, why));
+        }
         let card = folder::card(path).map_err(failure)?;
         let prepared = prepared::prepare(&card).map_err(failure)?;
         let ready_ms = Model::load(&card).map_err(failure)?.ready_in().as_secs_f64() * 1e3;
@@ -51,4 +55,17 @@ pub fn run(args: Args) -> Result<(), Failure> {
     }
     let why = format!("not prepared, and loaded as before:\n  {}", without.join("\n  "));
     Err(Failure::new(Exit::DataErr, why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_in_place_of_a_folder_is_told_as_one() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let args = Args { models: vec![file.path().to_owned()], json: false };
+        let why = run(args).unwrap_err().error.to_string();
+        assert!(why.contains("is a file; give a model folder"), "{why}");
+    }
 }

@@ -16,7 +16,7 @@ pub const DEVICE_TREE: &str = "/proc/device-tree";
 pub struct Detected {
     /// A board of `boards/`.
     pub board: String,
-    /// What the firmware calls it; `None`: there is no device tree.
+    /// What the firmware calls it, its most exact name where it has no other; `None`: there is no device tree.
     pub model: Option<String>,
     /// The name by which it was known; `None`: by the processor alone.
     pub by: Option<String>,
@@ -30,10 +30,12 @@ pub struct Detected {
 /// The device tree is there and cannot be read.
 pub fn detect(root: &Path, arch: &str) -> io::Result<Detected> {
     let Some(compatible) = read(&root.join("compatible"))? else {
-        return Ok(Detected { board: generic(arch).into(), model: None, by: None, elsewhere: vec![] });
+        return Ok(Detected { board: generic(arch, ARMV6).into(), model: None, by: None, elsewhere: vec![] });
     };
-    let model = read(&root.join("model"))?.map(|text| text.trim_end_matches('\0').to_owned());
     let names: Vec<&str> = compatible.split('\0').filter(|name| !name.is_empty()).collect();
+    // A tree without a model's name is a tree all the same: its most exact name is what it is called.
+    let model = read(&root.join("model"))?.map(|text| text.trim_end_matches('\0').to_owned());
+    let model = model.or_else(|| names.first().map(|name| (*name).to_owned()));
     let boards: Vec<Board> = Board::names().into_iter().filter_map(|name| Board::named(name).ok()).collect();
     let mut elsewhere = vec![];
     // The first name is the most exact one.
@@ -46,7 +48,7 @@ pub fn detect(root: &Path, arch: &str) -> io::Result<Detected> {
         }
         elsewhere.extend(other.iter().map(|board| board.name.clone()));
     }
-    Ok(Detected { board: generic(arch).into(), model, by: None, elsewhere })
+    Ok(Detected { board: generic(arch, ARMV6).into(), model, by: None, elsewhere })
 }
 
 /// The text of a property; `None`: there is none.
@@ -58,8 +60,12 @@ fn read(path: &Path) -> io::Result<Option<String>> {
     }
 }
 
-fn generic(arch: &str) -> &'static str {
+/// Whether this binary was built for ARMv6, which has no generic board of its own.
+const ARMV6: bool = cfg!(all(checks_processor, not(needs_armv7)));
+
+fn generic(arch: &str, armv6: bool) -> &'static str {
     match arch {
+        "arm" if armv6 => "generic",
         "aarch64" => "generic-aarch64",
         "arm" => "generic-armv7",
         "x86_64" => "generic-x86-64",
@@ -112,6 +118,19 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found.board.as_str(), found.by), ("generic-armv7", None));
         assert_eq!(found.elsewhere, ["visionfive-2"]);
+    }
+
+    #[test]
+    fn a_tree_without_a_model_is_one_all_the_same() {
+        let folder = tree("acme,one\0acme,soc\0", "");
+        std::fs::remove_file(folder.path().join("model")).unwrap();
+        let found = detect(folder.path(), "aarch64").unwrap();
+        assert_eq!((found.board.as_str(), found.model.as_deref()), ("generic-aarch64", Some("acme,one")));
+    }
+
+    #[test]
+    fn a_binary_for_armv6_takes_no_board_for_another_for_armv7() {
+        assert_eq!((generic("arm", true), generic("arm", false)), ("generic", "generic-armv7"));
     }
 
     #[test]

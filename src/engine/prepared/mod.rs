@@ -114,7 +114,8 @@ pub(super) fn load(card: &Card, begun: Instant) -> Result<Option<Model>, Unfit> 
     let path = path_of(card);
     let metadata = match fs::metadata(&path) {
         Ok(metadata) => metadata,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        // A link that leads nowhere is one that somebody made, and wants to hear of.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     // A pipe would be waited for.

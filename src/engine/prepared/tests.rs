@@ -235,6 +235,9 @@ fn what_is_no_file_or_has_no_end_is_left_without_a_wait() {
     fs::create_dir(&path).unwrap();
     assert!(unfit().starts_with("it cannot be read"), "{}", unfit());
     fs::remove_dir(&path).unwrap();
+    std::os::unix::fs::symlink("nowhere", &path).unwrap();
+    assert!(unfit().starts_with("it cannot be read"), "{}", unfit());
+    fs::remove_file(&path).unwrap();
     assert!(process::Command::new("mkfifo").arg(&path).status().unwrap().success());
     assert!(unfit().starts_with("it cannot be read"), "{}", unfit());
 }
