@@ -1,6 +1,7 @@
 //! `lineside boards`: what it can run on, and which of them this is.
 
 use std::io::Write;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -9,6 +10,7 @@ use super::{Exit, Failure};
 use crate::base::words::mib;
 use crate::config::Board;
 use crate::config::board::detect::{DEVICE_TREE, detect};
+use crate::config::board::{Cluster, THREADS_PER_INFERENCE};
 
 /// Boards that are known: all, one in detail, or the one that this is
 #[derive(Debug, clap::Args)]
@@ -105,9 +107,11 @@ fn page(board: &Board) -> String {
     let mut say = |key, value: Option<String>| lines.extend(value.map(|value| (key, value)));
     say("target", board.target.clone());
     say("core", board.cpu.clone());
+    say("features", (!board.cpu_features.is_empty()).then(|| board.cpu_features.join(" ")));
     say("kernels", board.kernels.map(|kernels| kernels.as_str().into()));
-    say("cores", board.cores.map(|cores| cores.to_string()));
-    say("workers", Some(board.workers.map_or("one a core".into(), |workers| workers.to_string())));
+    say("cores", board.cores.map(|cores| cores_in_words(cores, &board.clusters)));
+    let workers = board.workers.map_or("one a core".into(), |workers| workers.to_string());
+    say("workers", Some(format!("{workers}; {THREADS_PER_INFERENCE} thread an inference")));
     say("memory", board.memory_bytes.map(|bytes| format!("{} in its smallest variant", mib(bytes))));
     say("budget", board.memory_budget_bytes.map(mib));
     say("storage", board.storage.map(|storage| storage.as_str().into()));
@@ -124,7 +128,18 @@ fn page(board: &Board) -> String {
     lines.iter().map(|(key, value)| format!("{key:<9} {value}\n")).collect()
 }
 
+/// `8: 4 × cortex-a55, 2 × cortex-a76, 2 × cortex-a76`; one cluster is its cores.
+fn cores_in_words(cores: NonZeroUsize, clusters: &[Cluster]) -> String {
+    let each = |cluster: &Cluster| format!("{} × {}", cluster.cores, cluster.cpu);
+    match clusters {
+        [] | [_] => cores.to_string(),
+        several => format!("{cores}: {}", several.iter().map(each).collect::<Vec<_>>().join(", ")),
+    }
+}
+
 fn as_json(board: &Board) -> Value {
+    let clusters: Vec<Value> =
+        board.clusters.iter().map(|cluster| json!({"cpu": cluster.cpu, "cores": cluster.cores})).collect();
     let ports: Vec<Value> =
         board.serial.iter().map(|port| json!({"name": port.name, "device": port.device})).collect();
     json!({
@@ -132,9 +147,12 @@ fn as_json(board: &Board) -> Value {
         "note": board.note,
         "target": board.target,
         "cpu": board.cpu,
+        "cpu_features": board.cpu_features,
         "kernels": board.kernels.map(|kernels| kernels.as_str()),
         "cores": board.cores,
+        "clusters": clusters,
         "workers": board.workers,
+        "threads_per_inference": THREADS_PER_INFERENCE,
         "memory_bytes": board.memory_bytes,
         "memory_budget_bytes": board.memory_budget_bytes,
         "storage": board.storage.map(|storage| storage.as_str()),

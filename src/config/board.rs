@@ -10,10 +10,12 @@ mod raw;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use toml::Spanned;
+
 use super::document::{self, Field};
 use super::nearest::nearest;
 use super::world::World;
-use raw::RawBoard;
+use raw::{RawBoard, RawCluster};
 
 /// One board, with everything it inherits filled in.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,10 +26,14 @@ pub struct Board {
     pub target: Option<String>,
     /// Processor core, as compilers and emulators call it.
     pub cpu: Option<String>,
+    /// What of it an inference and its digests use, as `/proc/cpuinfo` calls it.
+    pub cpu_features: Vec<String>,
     /// Kernels that the engine is to take; `None`: those that it finds itself.
     pub kernels: Option<Kernels>,
     /// Processor cores.
     pub cores: Option<NonZeroUsize>,
+    /// Groups of like cores, in the kernel's order; empty where nothing is known of the cores.
+    pub clusters: Vec<Cluster>,
     /// Inference threads; `None`: one a core.
     pub workers: Option<NonZeroUsize>,
     /// Memory of the smallest variant.
@@ -101,6 +107,19 @@ impl Kernels {
             Self::Neoverse => "neoverse",
         }
     }
+}
+
+/// Threads that share an inference. The engine could split a matrix product; on a line with several sources as many
+/// inferences side by side ([`Board::workers`]) do more, and each takes the same time whatever else is at work.
+pub const THREADS_PER_INFERENCE: usize = 1;
+
+/// Cores that are alike and share a cache.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Processor core, as compilers and emulators call it.
+    pub cpu: String,
+    /// How many there are.
+    pub cores: NonZeroUsize,
 }
 
 /// A circuit that restarts the board when nobody tells it that all is well.
@@ -254,6 +273,13 @@ fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
         board.cpu = board.cpu.take().or(raw.cpu.value().cloned());
         board.kernels = board.kernels.or(raw.kernels.value().copied());
         board.storage = board.storage.or(raw.storage.value().copied());
+        if board.cpu_features.is_empty() {
+            let features = raw.cpu_features.value().into_iter().flatten();
+            board.cpu_features = features.map(|feature| feature.get_ref().clone()).collect();
+        }
+        if board.clusters.is_empty() {
+            board.clusters = raw.cluster.value().into_iter().flatten().filter_map(cluster).collect();
+        }
         if board.device_tree.is_empty() {
             let names = raw.device_tree.value().into_iter().flatten();
             board.device_tree = names.map(|name| name.get_ref().clone()).collect();
@@ -283,10 +309,18 @@ fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
     {
         return Err(format!("board {name:?} gives the daemon {budget} MiB of its {memory} MiB"));
     }
-    let count =
-        |number: Option<u64>| number.and_then(|number| NonZeroUsize::new(usize::try_from(number).ok()?));
     board.workers = count(workers);
     board.cores = count(cores);
+    // Where no clusters are told, all cores are one.
+    if let (true, Some(cpu), Some(cores)) = (board.clusters.is_empty(), &board.cpu, board.cores) {
+        board.clusters.push(Cluster { cpu: cpu.clone(), cores });
+    }
+    let of_clusters: usize = board.clusters.iter().map(|cluster| cluster.cores.get()).sum();
+    if let (1.., Some(cores)) = (of_clusters, board.cores)
+        && cores.get() != of_clusters
+    {
+        return Err(format!("board {name:?} has {cores} cores, and {of_clusters} in its clusters"));
+    }
     board.memory_bytes = memory.map(|mib| mib * 1_048_576);
     board.memory_budget_bytes = budget.map(|mib| mib * 1_048_576);
     board.watchdog = watchdog.map(|device| Watchdog {
@@ -294,6 +328,15 @@ fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
         max_secs: watchdog_max.and_then(|secs| u32::try_from(secs).ok()),
     });
     Ok(board)
+}
+
+fn count(number: Option<u64>) -> Option<NonZeroUsize> {
+    NonZeroUsize::new(usize::try_from(number?).ok()?)
+}
+
+fn cluster(raw: &Spanned<RawCluster>) -> Option<Cluster> {
+    let RawCluster { cpu, cores } = raw.get_ref();
+    Some(Cluster { cpu: cpu.value()?.clone(), cores: count(cores.value().copied())? })
 }
 
 #[cfg(test)]
@@ -322,6 +365,7 @@ mod tests {
                 (board.target, board.cpu, board.cores, board.memory_budget_bytes, board.memory_bytes);
             assert!(matches!(figures, (Some(_), Some(_), Some(_), Some(_), Some(_))), "{name}: {figures:?}");
             assert!(!board.device_tree.is_empty() && !board.sources.is_empty(), "{name}");
+            assert!(!board.cpu_features.is_empty() && !board.clusters.is_empty(), "{name}");
         }
     }
 
@@ -353,6 +397,17 @@ mod tests {
         for no in ["../boards/press", "base", "", "Press"] {
             assert!(named(no).unwrap_err().contains("is unknown"), "{no}");
         }
+    }
+
+    #[test]
+    fn cores_that_are_alike_are_a_cluster() {
+        let drawn = |name: &str| -> Vec<String> {
+            let clusters = Board::named(name).unwrap().clusters;
+            clusters.iter().map(|cluster| format!("{} {}", cluster.cores, cluster.cpu)).collect()
+        };
+        assert_eq!(drawn("rock-5b"), ["4 cortex-a55", "2 cortex-a76", "2 cortex-a76"]);
+        assert_eq!(drawn("raspberry-pi-4"), ["4 cortex-a72"]);
+        assert_eq!(drawn("generic"), [""; 0]);
     }
 
     #[test]
@@ -399,6 +454,7 @@ mod tests {
             ("orphan", "inherits = \"raspbery-pi-4\""),
             ("crowded", "cores = 2\nworkers = 3\nsource = \"s\""),
             ("greedy", "memory_mib = 64\nmemory_budget_mib = 65\nsource = \"s\""),
+            ("lost", "cores = 6\nsource = \"s\"\n[[cluster]]\ncpu = \"cortex-a55\"\ncores = 4"),
             ("slip", "worker = 3"),
             (
                 "rumour",
@@ -413,6 +469,7 @@ mod tests {
         );
         assert!(among("greedy", &files).unwrap_err().contains("65 MiB of its 64 MiB"));
         assert!(among("crowded", &files).unwrap_err().contains("3 workers for 2 cores"));
+        assert!(among("lost", &files).unwrap_err().contains("6 cores, and 4 in its clusters"));
         let rumour = among("rumour", &files).unwrap_err();
         for part in ["without source", "expected a triple", "note is empty", "such as /dev/ttyS0"] {
             assert!(rumour.contains(part), "{rumour}");

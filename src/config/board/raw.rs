@@ -12,10 +12,14 @@ keys! {
         target: Text,
         /// Processor core, as compilers and emulators call it.
         cpu: Text,
+        /// What of it an inference and its digests use, as `/proc/cpuinfo` calls it.
+        cpu_features: List<Text>,
         /// Kernels that the engine takes; absent: those that it finds by the processor's part number.
         kernels: KernelsWord,
         /// Processor cores.
         cores: Whole<1, 1_024>,
+        /// Groups of like cores, where there is more than one, in the kernel's order.
+        cluster: List<RawCluster>,
         /// Inference threads; absent: one a core that the system grants. Each frame is one thread's work.
         workers: Whole<1, 256>,
         /// Memory of the smallest variant that is sold, in MiB.
@@ -38,6 +42,16 @@ keys! {
         note: Text,
         /// Where the figures come from.
         source: Text,
+    }
+}
+
+keys! {
+    /// `[[cluster]]`
+    RawCluster {
+        /// Processor core, as compilers and emulators call it.
+        cpu: Text [required],
+        /// Cores of it.
+        cores: Whole<1, 1_024> [required],
     }
 }
 
