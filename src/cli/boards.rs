@@ -108,7 +108,8 @@ fn page(board: &Board) -> String {
     say("target", board.target.clone());
     say("core", board.cpu.clone());
     say("features", (!board.cpu_features.is_empty()).then(|| board.cpu_features.join(" ")));
-    say("kernels", board.kernels.map(|kernels| kernels.as_str().into()));
+    let asked = board.kernels.map(|kernels| kernels.as_str().into());
+    say("kernels", asked.or_else(|| board.kernels_found.clone()));
     say("cores", board.cores.map(|cores| cores_in_words(cores, &board.clusters)));
     let workers = board.workers.map_or("one a core".into(), |workers| workers.to_string());
     say("workers", Some(format!("{workers}; {THREADS_PER_INFERENCE} thread an inference")));
@@ -148,6 +149,7 @@ fn as_json(board: &Board) -> Value {
         "target": board.target,
         "cpu": board.cpu,
         "cpu_features": board.cpu_features,
+        "kernels_found": board.kernels_found,
         "kernels": board.kernels.map(|kernels| kernels.as_str()),
         "cores": board.cores,
         "clusters": clusters,

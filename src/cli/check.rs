@@ -92,13 +92,14 @@ pub fn run(args: Args) -> Result<(), Failure> {
             let memory =
                 config.as_ref().zip(ceiling.as_ref()).map(|(config, ceiling)| memory(config, ceiling));
             let said = json!({
-                "ok": complaints.is_empty(), "complaints": listed(&complaints), "warnings": warnings(&models),
+                "ok": complaints.is_empty(), "complaints": listed(&complaints),
+                "warnings": warnings(config.as_ref(), ceiling.as_ref(), &models),
                 "memory_ceiling_bytes": most, "memory": memory,
             });
             format!("{said}\n")
         }
         Some(config) if complaints.is_empty() => {
-            let warnings = warnings(&models);
+            let warnings = warnings(Some(config), ceiling.as_ref(), &models);
             let warnings: String = warnings.iter().map(|words| format!("  warning   {words}\n")).collect();
             summary(config, &models, ceiling.as_ref()) + &warnings
         }
@@ -198,12 +199,26 @@ struct Models {
 }
 
 /// What holds nobody up and somebody should know of the models.
-fn warnings(models: &Models) -> Vec<String> {
+fn warnings(config: Option<&Config>, ceiling: Option<&Ceiling>, models: &Models) -> Vec<String> {
+    let memory = config.zip(ceiling).and_then(|(config, ceiling)| beyond_budget(config, ceiling));
     let of = |verified: &Verified| {
         let name = verified.card.name.clone();
         verified.warnings().into_iter().map(move |words| format!("model {name}: {words}"))
     };
-    models.verified.values().flat_map(of).collect()
+    memory.into_iter().chain(models.verified.values().flat_map(of)).collect()
+}
+
+/// More than the board grants, in the worst moment.
+fn beyond_budget(config: &Config, ceiling: &Ceiling) -> Option<String> {
+    let board = &config.device.board;
+    let budget = board.memory_budget_bytes.filter(|budget| ceiling.bytes() > *budget)?;
+    Some(format!(
+        "memory: at most {} MiB are more than the {} MiB of board {}: lower {}",
+        ceiling.bytes().div_ceil(1 << 20),
+        budget >> 20,
+        board.name,
+        what_to_lower(config)
+    ))
 }
 
 /// The most memory that `run` would take.
@@ -378,15 +393,6 @@ fn summary(config: &Config, models: &Models, ceiling: Option<&Ceiling>) -> Strin
     }
     if let Some(ceiling) = ceiling {
         lines.push(format!("  memory    {ceiling}"));
-        let budget = config.device.board.memory_budget_bytes;
-        if let Some(budget) = budget.filter(|budget| ceiling.bytes() > *budget) {
-            lines.push(format!(
-                "            that is more than the {} MiB of board {}: lower {}",
-                budget >> 20,
-                config.device.board.name,
-                what_to_lower(config)
-            ));
-        }
     }
     lines.join("\n") + "\n"
 }
@@ -509,7 +515,7 @@ mod tests {
         let read = |text: &str| Config::parse(text, Path::new("l.toml"), &|_: &str| None).unwrap();
         let with = |config: &Config, bytes| {
             let ceiling = Ceiling { parts: vec![("program", 48 << 20), ("queues", bytes)], unknown: vec![] };
-            (memory(config, &ceiling), summary(config, &Models::default(), Some(&ceiling)))
+            (memory(config, &ceiling), warnings(Some(config), Some(&ceiling), &Models::default()).concat())
         };
         let config = read(&zero);
         let (json, text) = with(&config, 145 << 20);
@@ -519,11 +525,32 @@ mod tests {
             (&json!(48 << 20), &json!(193 << 20), &json!(192 << 20))
         );
         assert!(text.contains("more than the 192 MiB") && !text.contains("max_pixels"), "{text}");
-        assert_eq!(with(&config, 144 << 20).0["fits"], true);
+        let (json, text) = with(&config, 144 << 20);
+        assert_eq!((&json["fits"], text.as_str()), (&json!(true), ""));
         let (_, text) = with(&read(&zero.replace("\"json\"", "\"image\"")), 145 << 20);
         assert!(text.contains("lower [decode] max_pixels"), "{text}");
         let generic = CONFIG.replace("id = \"d\"", "id = \"d\"\nboard = \"generic\"");
         assert_eq!(with(&read(&generic), 1 << 40).0["fits"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn what_the_package_brings_fits_every_board() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let text = include_str!("../../deploy/lineside.toml");
+        let text = text.replace("/usr/share/lineside/models", &root.join("models").display().to_string());
+        for name in Board::names() {
+            let text = text
+                .replace("#id =", "id =")
+                .replace("#board = \"raspberry-pi-4\"", &format!("board = {name:?}"));
+            let file = Path::new("l.toml");
+            let config = Config::parse(&text, file, &|_: &str| None).unwrap();
+            assert_eq!(config.device.board.name, name);
+            let mut complaints = Vec::new();
+            let models = models(Some(&config), file, &text, &ThisMachine, &mut complaints);
+            let ceiling = ceiling(&config, &models);
+            assert_eq!(complaints, []);
+            assert_eq!(warnings(Some(&config), Some(&ceiling), &models), [""; 0], "{name}");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ pub struct Board {
     pub cpu: Option<String>,
     /// What of it an inference and its digests use, as `/proc/cpuinfo` calls it.
     pub cpu_features: Vec<String>,
+    /// Kernels that the engine finds there by itself, in words.
+    pub kernels_found: Option<String>,
     /// Kernels that the engine is to take; `None`: those that it finds itself.
     pub kernels: Option<Kernels>,
     /// Processor cores.
@@ -271,6 +273,7 @@ fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
         watchdog = watchdog.or(raw.watchdog.value().cloned());
         board.target = board.target.take().or(raw.target.value().cloned());
         board.cpu = board.cpu.take().or(raw.cpu.value().cloned());
+        board.kernels_found = board.kernels_found.take().or(raw.kernels_found.value().cloned());
         board.kernels = board.kernels.or(raw.kernels.value().copied());
         board.storage = board.storage.or(raw.storage.value().copied());
         if board.cpu_features.is_empty() {
@@ -365,6 +368,7 @@ mod tests {
                 (board.target, board.cpu, board.cores, board.memory_budget_bytes, board.memory_bytes);
             assert!(matches!(figures, (Some(_), Some(_), Some(_), Some(_), Some(_))), "{name}: {figures:?}");
             assert!(!board.device_tree.is_empty() && !board.sources.is_empty(), "{name}");
+            assert!(board.kernels_found.is_some(), "{name}");
             assert!(!board.cpu_features.is_empty() && !board.clusters.is_empty(), "{name}");
         }
     }

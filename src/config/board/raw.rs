@@ -14,6 +14,8 @@ keys! {
         cpu: Text,
         /// What of it an inference and its digests use, as `/proc/cpuinfo` calls it.
         cpu_features: List<Text>,
+        /// Kernels that the engine finds there by itself, in words.
+        kernels_found: Text,
         /// Kernels that the engine takes; absent: those that it finds by the processor's part number.
         kernels: KernelsWord,
         /// Processor cores.
