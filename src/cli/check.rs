@@ -86,20 +86,19 @@ pub fn run(args: Args) -> Result<(), Failure> {
     if let (Some(config), Some(ceiling)) = (&config, &ceiling) {
         complaints.extend(too_big(config, ceiling, &text));
     }
+    let sized = config.as_ref().zip(ceiling.as_ref());
+    let warnings = warnings(sized, &models);
     let said = match &config {
         _ if args.json => {
             let most = ceiling.as_ref().map(Ceiling::bytes);
-            let memory =
-                config.as_ref().zip(ceiling.as_ref()).map(|(config, ceiling)| memory(config, ceiling));
+            let memory = sized.map(|(config, ceiling)| memory(config, ceiling));
             let said = json!({
-                "ok": complaints.is_empty(), "complaints": listed(&complaints),
-                "warnings": warnings(config.as_ref(), ceiling.as_ref(), &models),
+                "ok": complaints.is_empty(), "complaints": listed(&complaints), "warnings": warnings,
                 "memory_ceiling_bytes": most, "memory": memory,
             });
             format!("{said}\n")
         }
         Some(config) if complaints.is_empty() => {
-            let warnings = warnings(Some(config), ceiling.as_ref(), &models);
             let warnings: String = warnings.iter().map(|words| format!("  warning   {words}\n")).collect();
             summary(config, &models, ceiling.as_ref()) + &warnings
         }
@@ -154,7 +153,7 @@ fn memory(config: &Config, ceiling: &Ceiling) -> serde_json::Value {
         "needed_bytes": ceiling.needed_bytes(),
         "most_bytes": ceiling.bytes(),
         "budget_bytes": budget,
-        "fits": budget.map(|budget| ceiling.bytes() <= budget),
+        "fits": budget.map(|_| beyond_budget(config, ceiling).is_none()),
     })
 }
 
@@ -199,8 +198,8 @@ struct Models {
 }
 
 /// What holds nobody up and somebody should know of the models.
-fn warnings(config: Option<&Config>, ceiling: Option<&Ceiling>, models: &Models) -> Vec<String> {
-    let memory = config.zip(ceiling).and_then(|(config, ceiling)| beyond_budget(config, ceiling));
+fn warnings(sized: Option<(&Config, &Ceiling)>, models: &Models) -> Vec<String> {
+    let memory = sized.and_then(|(config, ceiling)| beyond_budget(config, ceiling));
     let of = |verified: &Verified| {
         let name = verified.card.name.clone();
         verified.warnings().into_iter().map(move |words| format!("model {name}: {words}"))
@@ -515,7 +514,7 @@ mod tests {
         let read = |text: &str| Config::parse(text, Path::new("l.toml"), &|_: &str| None).unwrap();
         let with = |config: &Config, bytes| {
             let ceiling = Ceiling { parts: vec![("program", 48 << 20), ("queues", bytes)], unknown: vec![] };
-            (memory(config, &ceiling), warnings(Some(config), Some(&ceiling), &Models::default()).concat())
+            (memory(config, &ceiling), warnings(Some((config, &ceiling)), &Models::default()).concat())
         };
         let config = read(&zero);
         let (json, text) = with(&config, 145 << 20);
@@ -549,7 +548,7 @@ mod tests {
             let models = models(Some(&config), file, &text, &ThisMachine, &mut complaints);
             let ceiling = ceiling(&config, &models);
             assert_eq!(complaints, []);
-            assert_eq!(warnings(Some(&config), Some(&ceiling), &models), [""; 0], "{name}");
+            assert_eq!(warnings(Some((&config, &ceiling)), &models), [""; 0], "{name}");
         }
     }
 

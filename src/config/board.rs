@@ -111,8 +111,7 @@ impl Kernels {
     }
 }
 
-/// Threads that share an inference. The engine could split a matrix product; on a line with several sources as many
-/// inferences side by side ([`Board::workers`]) do more, and each takes the same time whatever else is at work.
+/// Threads that share an inference: each runs on the thread of the worker that took its frame ([`Board::workers`]).
 pub const THREADS_PER_INFERENCE: usize = 1;
 
 /// Cores that are alike and share a cache.
@@ -277,22 +276,20 @@ fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
         board.kernels = board.kernels.or(raw.kernels.value().copied());
         board.storage = board.storage.or(raw.storage.value().copied());
         if board.cpu_features.is_empty() {
-            let features = raw.cpu_features.value().into_iter().flatten();
-            board.cpu_features = features.map(|feature| feature.get_ref().clone()).collect();
+            board.cpu_features = texts(&raw.cpu_features);
         }
         if board.clusters.is_empty() {
             board.clusters = raw.cluster.value().into_iter().flatten().filter_map(cluster).collect();
         }
         if board.device_tree.is_empty() {
-            let names = raw.device_tree.value().into_iter().flatten();
-            board.device_tree = names.map(|name| name.get_ref().clone()).collect();
+            board.device_tree = texts(&raw.device_tree);
         }
         for port in raw.serial.value().into_iter().flatten() {
             let text = |field: &Field<String>| field.value().cloned().unwrap_or_default();
             let port = port.get_ref();
             board.serial.push(SerialPort { name: text(&port.name), device: text(&port.device) });
         }
-        board.quirks.extend(raw.quirks.value().into_iter().flatten().map(|quirk| quirk.get_ref().clone()));
+        board.quirks.extend(texts(&raw.quirks));
         if board.note.is_empty() {
             board.note = raw.note.value().cloned().unwrap_or_default();
         }
@@ -335,6 +332,10 @@ fn inherit(name: &str, text_of: &TextOf<'_>) -> Result<Board, String> {
 
 fn count(number: Option<u64>) -> Option<NonZeroUsize> {
     NonZeroUsize::new(usize::try_from(number?).ok()?)
+}
+
+fn texts(list: &Field<Vec<Spanned<String>>>) -> Vec<String> {
+    list.value().into_iter().flatten().map(|text| text.get_ref().clone()).collect()
 }
 
 fn cluster(raw: &Spanned<RawCluster>) -> Option<Cluster> {
